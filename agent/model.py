@@ -1,0 +1,101 @@
+"""The words that flow through Ronda: Metric, Sample, Event, Batch, Sink.
+
+Law: this file imports nothing of Ronda. Samples are numbers with bounded labels; evidence (addresses, names,
+error texts) lives in events. A Sample is made by calling its Metric, so its labels can't be in the wrong order.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Literal, NamedTuple, Protocol
+
+MetricType = Literal["gauge", "counter", "histogram"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True, eq=False)
+class Metric:
+    """A metric as declared in the file that sets it; `name` is the full exposed name, `_total` included."""
+
+    name: str
+    help: str
+    type: MetricType = "gauge"
+    labels: tuple[str, ...] = ()
+
+    def __call__(self, value: float, *labels: str) -> "Sample":
+        if len(labels) != len(self.labels):
+            raise ValueError(f"{self.name} takes the labels {self.labels}, got {labels}")
+        return Sample(self, labels, value)
+
+
+class Sample(NamedTuple):
+    """One number. For `_bucket` of a histogram the upper bound ("0.005", "+Inf") is the last of `labels`."""
+
+    metric: Metric
+    labels: tuple[str, ...]
+    value: float
+    suffix: str = ""
+
+
+Severity = Literal["critical", "warning", "info"]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Event:
+    """Something that happened, with its evidence. Times are wall clock seconds; 0 means "now", set by the scheduler."""
+
+    kind: str
+    severity: Severity
+    message: str
+    fields: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    first_seen: float = 0.0
+    last_seen: float = 0.0
+    count: int = 1
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Batch:
+    """All that one run of one task produced. `labels` are put on each sample; `at` is wall clock seconds."""
+
+    task: str
+    labels: Mapping[str, str]
+    at: float
+    samples: Sequence[Sample]
+    events: Sequence[Event] = ()
+
+
+class Sink(Protocol):
+    def write(self, batch: Batch) -> None:
+        """Takes a batch. Never blocks, never raises, counts what it drops."""
+
+
+class Histogram:
+    """A histogram that a collector keeps between runs. `bounds` in seconds, ascending, without +Inf."""
+
+    __slots__ = ("_counts", "_labels", "_metric", "_names", "bounds", "sum")
+
+    def __init__(self, metric: Metric, bounds: Sequence[float], labels: tuple[str, ...] = ()) -> None:
+        self._metric, self.bounds, self._labels = metric, tuple(bounds), labels
+        self._names = [*(format(b, "g") for b in self.bounds), "+Inf"]
+        self._counts = [0] * len(self._names)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        for i, bound in enumerate(self.bounds):
+            if value <= bound:
+                self._counts[i] += 1
+                break
+        else:
+            self._counts[-1] += 1
+        self.sum += value
+
+    @property
+    def count(self) -> int:
+        return sum(self._counts)
+
+    def samples(self) -> Iterable[Sample]:
+        """Yields the cumulative buckets, then sum and count."""
+        running = 0
+        for name, n in zip(self._names, self._counts, strict=True):
+            running += n
+            yield Sample(self._metric, (*self._labels, name), running, "_bucket")
+        yield Sample(self._metric, self._labels, self.sum, "_sum")
+        yield Sample(self._metric, self._labels, running, "_count")

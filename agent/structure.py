@@ -1,0 +1,317 @@
+"""YAML text → frozen dataclasses, with every error at once and each with file and line.
+
+Law: scalars stay text and are read by the schema, so YAML's `no`, `1e3` and `12:34:56` do no harm. Unknown and duplicate
+keys are errors. Nothing is guessed. Input is bounded in size, depth and number of values (aliases can't explode).
+
+A schema is a dataclass. Its fields may be: str, int, float, bool, Literal, dataclass, `T | None`, list[T], dict[str, T], and
+Annotated[T, Scalar(...)] for a text with a form of its own. A dataclass may have `problems()`, yielding (field, message)
+pairs for what only the whole can tell.
+"""
+
+import dataclasses
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+
+import yaml
+
+MAX_BYTES = 4 << 20
+MAX_VALUES = 200_000
+MAX_DEPTH = 40
+
+
+class Problem(NamedTuple):
+    file: str
+    line: int
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        where = f"{self.file}:{self.line}" if self.line else self.file
+        return f"{where}: {self.path}: {self.message}" if self.path else f"{where}: {self.message}"
+
+
+class ConfigError(Exception):
+    """A file that can't be used; `problems` has all that is wrong with it."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        super().__init__("\n".join(map(str, problems)))
+        self.problems = problems
+
+
+@dataclasses.dataclass(frozen=True)
+class Scalar:
+    """How a text is read: `parse` raises ValueError; the message becomes `"text" is not <what> (<hint>)`, or the error's own."""
+
+    what: str
+    parse: Callable[[str], Any]
+    hint: str = ""
+
+
+UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0}
+SIZES = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
+
+
+def parse_duration(text: str) -> float:
+    """`1h30m`, `15s`, `500ms` → seconds (> 0)."""
+    parts = re.findall(r"(\d+(?:\.\d+)?)(ms|s|m|h|d|w)", text)
+    if not parts or "".join(n + u for n, u in parts) != text:
+        raise ValueError
+    seconds = math.fsum(float(n) * UNITS[u] for n, u in parts)
+    if not 0 < seconds <= 10 * 365 * 86400:
+        raise ValueError
+    return seconds
+
+
+def parse_size(text: str) -> int:
+    """`64MiB`, `3GB` → bytes (> 0)."""
+    m = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)", text)
+    if not m or not (size := int(float(m[1]) * SIZES[m[2]])):
+        raise ValueError
+    return size
+
+
+def _listen(text: str) -> str:
+    host, sep, port = text.rpartition(":")
+    if not sep or not port.isdecimal() or int(port) > 65535 or any(c.isspace() for c in host) or "/" in host:
+        raise ValueError
+    return text
+
+
+def _matching(pattern: str) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if not re.fullmatch(pattern, text):
+            raise ValueError
+        return text
+
+    return parse
+
+
+def _regex(text: str) -> str:
+    try:
+        re.compile(text)
+    except re.error as e:
+        raise ValueError(f"is not a regular expression: {e}") from None
+    return text
+
+
+Duration = Annotated[float, Scalar("a duration", parse_duration, "try 60s")]
+Size = Annotated[int, Scalar("a size", parse_size, "try 64MiB")]
+Slug = Annotated[str, Scalar("a short name", _matching(r"[a-z0-9-]{1,40}"), "small letters, digits and hyphens, at most 40")]
+Listen = Annotated[str, Scalar("an address to listen on", _listen, "try 127.0.0.1:17663")]
+Regex = Annotated[str, Scalar("a regular expression", _regex)]
+Host = Annotated[str, Scalar("a host", _matching(r"[^\s/@?#\[\]]{1,253}"), "a name or an address, without port or path")]
+Source = Annotated[str, Scalar("a source", _matching(r"[A-Za-z0-9_.:-]{0,64}"), "an address or an interface of this box")]
+LabelName = Annotated[str, Scalar("a label name", _matching(r"[a-zA-Z][a-zA-Z0-9_]{0,39}"), "letters, digits and _")]
+LabelValue = Annotated[str, Scalar("a label value", _matching(r"[^\x00-\x1f]{0,100}"), "at most 100 characters on one line")]
+Text = Annotated[str, Scalar("a text", _matching(r"[^\x00-\x08\x0e-\x1f]{0,500}"), "at most 500 characters")]
+
+T = TypeVar("T")
+_BOOL = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
+
+
+
+def load(path: Path, schema: type[T]) -> T:
+    """Reads a file into `schema`. Raises ConfigError with all problems, OSError never."""
+    name = path.name
+    try:
+        with path.open("rb") as f:
+            data = f.read(MAX_BYTES + 1)
+    except OSError as e:
+        raise ConfigError([Problem(str(path), 0, "", f"can't be read: {e.strerror}")]) from None
+    if len(data) > MAX_BYTES:
+        raise ConfigError([Problem(name, 0, "", f"is larger than {MAX_BYTES >> 20} MiB")])
+    return loads(data, schema, name)
+
+
+def loads(data: bytes, schema: type[T], file: str) -> T:
+    """Reads YAML bytes into `schema`; `file` names them in messages. Raises ConfigError."""
+    reader = Reader(file)
+    node = _compose(data, file)
+    value = schema() if node is None else reader.read(node, schema, "")
+    if reader.problems:
+        raise ConfigError(sorted(reader.problems, key=lambda p: p.line))
+    return typing.cast(T, value)
+
+
+def _compose(data: bytes, file: str) -> yaml.Node | None:
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    try:
+        return typing.cast("yaml.Node | None", yaml.compose(data.decode(), Loader=loader))
+    except UnicodeDecodeError as e:
+        line = data[: e.start].count(b"\n") + 1
+        raise ConfigError([Problem(file, line, "", "is not UTF-8 text")]) from None
+    except yaml.MarkedYAMLError as e:
+        mark = e.problem_mark or e.context_mark
+        raise ConfigError([Problem(file, mark.line + 1 if mark else 0, "", f"is not YAML: {e.problem or e.context}")]) from None
+    except (yaml.YAMLError, RecursionError) as e:
+        raise ConfigError([Problem(file, 0, "", f"is not YAML: {str(e) or 'nested too deeply'}".replace("\n", " "))]) from None
+
+
+BAD = object()  # a value that could not be read; its problem is noted, the reading goes on
+
+
+class Reader:
+    """Reads nodes by schema and gathers problems."""
+
+    def __init__(self, file: str) -> None:
+        self.file = file
+        self.problems: list[Problem] = []
+        self._values = 0
+
+    def problem(self, node: yaml.Node, path: str, message: str) -> Any:
+        self.problems.append(Problem(self.file, node.start_mark.line + 1, path, message))
+        return BAD
+
+    def read(self, node: yaml.Node, schema: Any, path: str, depth: int = 0) -> Any:
+        """The value of `node` as `schema`, or BAD with a problem noted."""
+        self._values += 1
+        if self._values > MAX_VALUES or depth > MAX_DEPTH:
+            if self._values <= MAX_VALUES + 1 or depth == MAX_DEPTH + 1:
+                self.problem(node, path, "holds too many values, or is nested too deeply")
+            return BAD
+        origin = typing.get_origin(schema)
+        if origin in (types.UnionType, typing.Union):
+            return self._optional(node, schema, path, depth)
+        if _is_null(node) and not _is_struct(schema):
+            return self.problem(node, path, "has no value")
+        if origin is list:
+            return self._list(node, typing.get_args(schema)[0], path, depth)
+        if origin is dict:
+            return self._dict(node, *typing.get_args(schema), path, depth)
+        if _is_struct(schema):
+            return self._struct(node, schema, path, depth)
+        return self._scalar(node, schema, path)
+
+    def _optional(self, node: yaml.Node, schema: Any, path: str, depth: int) -> Any:
+        if _is_null(node):
+            return None
+        inner = [a for a in typing.get_args(schema) if a is not type(None)]
+        return self.read(node, inner[0], path, depth)
+
+    def _list(self, node: yaml.Node, item: Any, path: str, depth: int) -> Any:
+        if not isinstance(node, yaml.SequenceNode):
+            return self.problem(node, path, f"must be a list, is {_noun(node)}")
+        values = [self.read(n, item, f"{path}[{i}]", depth + 1) for i, n in enumerate(node.value)]
+        return BAD if BAD in values else values
+
+    def _pairs(self, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        seen: dict[str, int] = {}
+        for key, value in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                self.problem(key, path, "has a key that is not a text")
+            elif key.value in seen:
+                self.problem(key, _join(path, key.value), f"stands twice (first on line {seen[key.value]})")
+            else:
+                seen[key.value] = key.start_mark.line + 1
+                yield key.value, key, value
+
+    def _dict(self, node: yaml.Node, key_schema: Any, item: Any, path: str, depth: int) -> Any:
+        if not isinstance(node, yaml.MappingNode):
+            return self.problem(node, path, f"must be a mapping (key: value), is {_noun(node)}")
+        out = {}
+        for key, key_node, value in self._pairs(node, path):
+            name = self._scalar(key_node, key_schema, _join(path, key))
+            out[name] = self.read(value, item, _join(path, key), depth + 1)
+        return BAD if BAD in out or BAD in out.values() else out
+
+    def _struct(self, node: yaml.Node, schema: Any, path: str, depth: int) -> Any:
+        if _is_null(node):
+            node = yaml.MappingNode("", [], node.start_mark, node.end_mark)
+        if not isinstance(node, yaml.MappingNode):
+            return self.problem(node, path, f"must be a mapping (key: value), is {_noun(node)}")
+        hints = typing.get_type_hints(schema, include_extras=True)
+        fields = {f.name: f for f in dataclasses.fields(schema) if f.init}
+        nodes: dict[str, yaml.Node] = {}
+        values: dict[str, Any] = {}
+        for key, key_node, value in self._pairs(node, path):
+            if key not in fields:
+                self.problem(key_node, _join(path, key), _unknown(key, fields))
+                continue
+            nodes[key] = key_node
+            values[key] = self.read(value, hints[key], _join(path, key), depth + 1)
+        missing = [f.name for f in fields.values() if f.name not in nodes and _required(f)]
+        for name in missing:
+            self.problem(node, _join(path, name), "is missing")
+        if missing or BAD in values.values():
+            return BAD
+        return self._checked(schema(**values), node, nodes, path)
+
+    def _checked(self, made: Any, node: yaml.Node, nodes: dict[str, yaml.Node], path: str) -> Any:
+        found = list(made.problems()) if hasattr(made, "problems") else []
+        for field, message in found:
+            self.problem(nodes.get(field.split("[")[0].split(".")[0], node), _join(path, field), message)
+        return BAD if found else made
+
+    def _scalar(self, node: yaml.Node, schema: Any, path: str) -> Any:
+        if not isinstance(node, yaml.ScalarNode):
+            return self.problem(node, path, f"must be a single value, is {_noun(node)}")
+        try:
+            return _parse(node.value, schema)
+        except _NotError as e:
+            return self.problem(node, path, str(e))
+
+
+class _NotError(Exception):
+    """A text that is not of its schema; str() is the message."""
+
+
+def _parse(text: str, schema: Any) -> Any:
+    shown = f'"{text[:60]}{"…" if len(text) > 60 else ""}"'
+    if typing.get_origin(schema) is Annotated:
+        form = schema.__metadata__[0]
+        try:
+            return form.parse(text)
+        except ValueError as e:
+            hint = f" ({form.hint})" if form.hint else ""
+            raise _NotError(f"{shown} {e}" if e.args else f"{shown} is not {form.what}{hint}") from None
+    if typing.get_origin(schema) is Literal:
+        options = {str(a): a for a in typing.get_args(schema)}
+        if text not in options:
+            raise _NotError(f"{shown} is not one of {', '.join(options)}")
+        return options[text]
+    if schema is bool:
+        if text.lower() not in _BOOL:
+            raise _NotError(f"{shown} is neither true nor false")
+        return _BOOL[text.lower()]
+    if schema in (int, float):
+        return _number(text, schema, shown)
+    return text
+
+
+def _number(text: str, schema: Any, shown: str) -> Any:
+    pattern = r"[+-]?\d{1,18}" if schema is int else r"[+-]?\d{1,18}(\.\d{1,18})?([eE][+-]?\d{1,2})?"
+    if not re.fullmatch(pattern, text, re.ASCII):
+        raise _NotError(f"{shown} is not a {'whole ' if schema is int else ''}number")
+    return schema(text)
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null" and node.style is None
+
+
+def _is_struct(schema: Any) -> bool:
+    return isinstance(schema, type) and dataclasses.is_dataclass(schema)
+
+
+def _required(field: "dataclasses.Field[Any]") -> bool:
+    return field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING
+
+
+def _noun(node: yaml.Node) -> str:
+    return {yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}.get(type(node), "a single value")
+
+
+def _join(path: str, key: str) -> str:
+    key = key if len(key) <= 60 else key[:60] + "…"
+    return f"{path}.{key}" if path else key
+
+
+def _unknown(key: str, fields: dict[str, Any]) -> str:
+    close = difflib.get_close_matches(key[:60], fields, 1)
+    return f"unknown key (did you mean {close[0]}?)" if close else f"unknown key (known: {', '.join(fields) or 'none'})"

@@ -1,0 +1,7 @@
+"""KINDS, the one table of what Ronda can observe. A kind is one file here; imports have no effects."""
+
+from collections.abc import Mapping
+
+from agent.collector import Kind
+
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in ()}
