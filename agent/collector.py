@@ -23,7 +23,9 @@ REASONS = (
     "status", "body", "rcode", "answer", "send", "internal",
 )  # fmt: skip
 
-RESULT = Metric("ronda_probe_success", "Whether the target was reached (internal: the scheduler turns it into the task's metrics).", labels=("reason",))
+RESULT = Metric(
+    "ronda_probe_success", "Whether the target was reached (internal: the scheduler turns it into the task's metrics).", labels=("reason",)
+)
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -120,4 +122,6 @@ class ProbeConfig(TaskConfig):
     source: Source = ""  # an address or an interface of this box to probe from; empty: as routed
 
 
-RESERVED_LABELS = frozenset({"site", "task", "kind", "target", "reason", "job", "instance", "le", "quantile", "severity", "cause", "state", "phase"})
+RESERVED_LABELS = frozenset(
+    {"site", "task", "kind", "target", "reason", "job", "instance", "le", "quantile", "severity", "cause", "state", "phase"}
+)

@@ -115,7 +115,6 @@ T = TypeVar("T")
 _BOOL = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
 
 
-
 def load(path: Path, schema: type[T]) -> T:
     """Reads a file into `schema`. Raises ConfigError with all problems, OSError never."""
     name = path.name
@@ -136,13 +135,14 @@ def loads(data: bytes, schema: type[T], file: str) -> T:
     value = schema() if node is None else reader.read(node, schema, "")
     if reader.problems:
         raise ConfigError(sorted(reader.problems, key=lambda p: p.line))
-    return typing.cast(T, value)
+    return typing.cast("T", value)
 
 
 def _compose(data: bytes, file: str) -> yaml.Node | None:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return typing.cast("yaml.Node | None", yaml.compose(data.decode(), Loader=loader))
+        node: yaml.Node | None = yaml.compose(data.decode(), Loader=loader)
+        return node
     except UnicodeDecodeError as e:
         line = data[: e.start].count(b"\n") + 1
         raise ConfigError([Problem(file, line, "", "is not UTF-8 text")]) from None
@@ -183,7 +183,8 @@ class Reader:
         if origin is list:
             return self._list(node, typing.get_args(schema)[0], path, depth)
         if origin is dict:
-            return self._dict(node, *typing.get_args(schema), path, depth)
+            key, item = typing.get_args(schema)
+            return self._dict(node, key, item, path, depth)
         if _is_struct(schema):
             return self._struct(node, schema, path, depth)
         return self._scalar(node, schema, path)
@@ -304,7 +305,9 @@ def _required(field: "dataclasses.Field[Any]") -> bool:
 
 
 def _noun(node: yaml.Node) -> str:
-    return {yaml.SequenceNode: "a list", yaml.MappingNode: "a mapping"}.get(type(node), "a single value")
+    if isinstance(node, yaml.CollectionNode):
+        return "a list" if isinstance(node, yaml.SequenceNode) else "a mapping"
+    return "a single value"
 
 
 def _join(path: str, key: str) -> str:

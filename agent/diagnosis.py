@@ -1,0 +1,144 @@
+"""From what is known of each task to one verdict: how the office is, why, and since when.
+
+Law: `judge` is a pure function of (facts, time, the last verdict): no clock, no I/O. It reads roles, not kinds: a task's
+role is its label `role` (gateway, anchor, resolver, service), or follows from its kind and target. It says `unknown` rather
+than guess. The order of the questions is the order of the way out: box, cable, router, provider, names, applications.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Sequence
+from datetime import datetime, tzinfo
+from typing import Literal
+
+from agent.model import Metric, Sample
+from agent.status import Status
+
+SITE_STATES = ("ok", "degraded", "down", "silent", "closed", "maintenance", "planned", "retired")
+CAUSES = (
+    "ok", "power", "host", "link", "gateway", "isp", "account", "saturated",
+    "dns", "portal", "centre", "service", "unknown",
+)  # fmt: skip
+Confidence = Literal["certain", "likely", "unknown"]
+
+SITE_STATE = Metric("ronda_site_state", "How the office is, as the agent sees it; exactly one state is 1.", labels=("state",))
+VERDICT = Metric("ronda_verdict", "The cause that the agent holds responsible now; exactly one is 1.", labels=("cause",))
+VERDICT_CHANGES = Metric("ronda_verdict_changes_total", "How often the cause changed since the agent started.", "counter")
+METRICS = (SITE_STATE, VERDICT, VERDICT_CHANGES)
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the agent holds true. `since` is wall clock seconds; `incident` is empty while all is well; `evidence` names no address."""
+
+    state: str = "ok"
+    cause: str = "unknown"
+    confidence: Confidence = "unknown"
+    since: float = 0.0
+    incident: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Office:
+    """What makes an incident's id: the code of the site, and the zone whose time people there say on the phone."""
+
+    code: str
+    zone: tzinfo
+
+
+def role_of(status: Status) -> str:
+    """gateway, anchor, resolver, service, link, host, or "" for what has no part in the verdict."""
+    if role := status.labels.get("role"):
+        return role
+    if status.kind == "icmp":
+        return "gateway" if status.target == "gateway" else "anchor"
+    return {"dns": "resolver", "http": "service", "tcp": "service", "link": "link", "host": "host"}.get(status.kind, "")
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Count:
+    """How many of a role answer, of how many that are known."""
+
+    up: int = 0
+    known: int = 0
+
+    @property
+    def all_down(self) -> bool:
+        return self.known > 0 and self.up == 0
+
+    @property
+    def any_up(self) -> bool:
+        return self.up > 0
+
+
+def count(statuses: Iterable[Status], role: str) -> Count:
+    states = [s.state for s in statuses if role_of(s) == role and s.state in ("ok", "checking", "down")]
+    return Count(sum(s != "down" for s in states), len(states))
+
+
+def judge(statuses: Sequence[Status], carrier: bool | None, now: float, last: Verdict, office: Office) -> Verdict:
+    """The verdict now. `carrier`: whether any cable or radio of the box has a signal; None where nobody knows."""
+    state, cause, confidence, evidence = _assess(statuses, carrier)
+    unchanged = state == last.state and cause == last.cause and last.since > 0
+    since = last.since if unchanged else now
+    opened = last.incident or incident_id(office, now)
+    return Verdict(state, cause, confidence, since, "" if state == "ok" else opened, tuple(evidence))
+
+
+def incident_id(office: Office, onset: float) -> str:
+    """`RSU-1124-0207`: site code, month and day, local time of onset; short enough to say on the phone."""
+    return f"{office.code}-{datetime.fromtimestamp(onset, office.zone):%m%d-%H%M}"
+
+
+def _assess(statuses: Sequence[Status], carrier: bool | None) -> tuple[str, str, Confidence, list[str]]:
+    gateway, anchors = count(statuses, "gateway"), count(statuses, "anchor")
+    resolvers, services = count(statuses, "resolver"), count(statuses, "service")
+    evidence = _evidence(carrier, gateway, anchors, resolvers, services)
+    outside = anchors.any_up or services.any_up
+    if not anchors.known and not services.known and not gateway.known:
+        return "ok", "unknown", "unknown", evidence
+    if outside:
+        return (*_inside_trouble(statuses, anchors, resolvers, services), evidence)
+    if not anchors.known and not services.known:
+        return ("down", "gateway", "likely", evidence) if gateway.all_down else ("ok", "unknown", "unknown", evidence)
+    if carrier is False:
+        return "down", "link", "certain", evidence
+    if gateway.all_down:
+        return "down", "gateway", "certain" if carrier else "likely", evidence
+    if gateway.any_up and anchors.all_down:
+        return "down", "isp", "certain" if anchors.known > 1 else "likely", evidence
+    return "down", "unknown", "unknown", evidence
+
+
+def _inside_trouble(statuses: Sequence[Status], anchors: Count, resolvers: Count, services: Count) -> tuple[str, str, Confidence]:
+    """Something outside answers, so the way out is open: names, applications, or nothing."""
+    unnamed = any(s.state == "down" and s.reason == "resolve" for s in statuses if role_of(s) == "service")
+    if resolvers.all_down:
+        return "degraded", "dns", "certain" if unnamed or resolvers.known > 1 else "likely"
+    if unnamed:
+        return "degraded", "dns", "likely"
+    if services.known > services.up:
+        return "degraded", "service", "certain" if anchors.any_up else "likely"
+    return "ok", "ok", "certain"
+
+
+def _evidence(carrier: bool | None, gateway: Count, anchors: Count, resolvers: Count, services: Count) -> list[str]:
+    said = [] if carrier is None else ["kabel atau WiFi tersambung" if carrier else "tidak ada sinyal kabel atau WiFi"]
+    if gateway.known:
+        said.append("router kantor menjawab" if gateway.any_up else "router kantor tidak menjawab")
+    if anchors.known:
+        said.append(f"{anchors.up}/{anchors.known} jangkar internet menjawab")
+    if resolvers.known:
+        said.append(f"{resolvers.up}/{resolvers.known} server nama (DNS) menjawab")
+    if services.known:
+        said.append(f"{services.up}/{services.known} layanan menjawab")
+    return said
+
+
+def samples(verdict: Verdict, changes: int) -> Iterable[Sample]:
+    """The verdict as one-hot samples."""
+    for state in SITE_STATES:
+        yield SITE_STATE(float(state == verdict.state), state)
+    for cause in CAUSES:
+        yield VERDICT(float(cause == verdict.cause), cause)
+    yield VERDICT_CHANGES(changes)
