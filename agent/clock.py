@@ -5,7 +5,12 @@ These boxes have no clock chip: the wall clock may jump by years when NTP first 
 
 import asyncio
 import time
+from collections.abc import Callable
 from typing import Protocol
+
+
+class Cancellable(Protocol):
+    def cancel(self) -> None: ...
 
 
 class Clock(Protocol):
@@ -19,6 +24,10 @@ class Clock(Protocol):
 
     async def sleep(self, seconds: float) -> None: ...
 
+    def call_at(self, when: float, callback: Callable[[], None]) -> Cancellable:
+        """Calls back once `monotonic()` has reached `when`."""
+        ...
+
 
 class SystemClock:
     """The machine's own clocks."""
@@ -31,3 +40,6 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
+
+    def call_at(self, when: float, callback: Callable[[], None]) -> Cancellable:
+        return asyncio.get_running_loop().call_at(when, callback)

@@ -9,7 +9,7 @@ Law: a collector knows nothing of intervals, offsets, concurrency, retries or si
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from agent.clock import Clock
 from agent.model import Event, Metric, Sample
@@ -23,9 +23,20 @@ REASONS = (
     "status", "body", "rcode", "answer", "send", "internal",
 )  # fmt: skip
 
-RESULT = Metric(
-    "ronda_probe_success", "Whether the target was reached (internal: the scheduler turns it into the task's metrics).", labels=("reason",)
-)
+
+class Result(NamedTuple):
+    """How a probe's run ended; the scheduler turns it into the ronda_probe_* metrics. Made by succeeded() and failed().
+
+    detail:  for people: what was tried and what came back; may hold addresses, so it never becomes a label
+    seconds: the probe's duration where the collector knows it better than the scheduler (icmp: the round-trip time)
+    """
+
+    reason: str
+    detail: str = ""
+    seconds: float | None = None
+
+
+Seen = Sample | Event | Result
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -38,7 +49,7 @@ class Env:
 
 
 class Poller(Protocol):
-    async def collect(self) -> Iterable[Sample | Event]:
+    async def collect(self) -> Iterable[Seen]:
         """One look: all that was seen, or raises when it could not look. Called again only after it has returned."""
         ...
 
@@ -52,16 +63,16 @@ class Watcher(Protocol):
         ...
 
 
-def succeeded() -> Sample:
+def succeeded(seconds: float | None = None) -> Result:
     """A probe's result: the target was reached and answered as expected."""
-    return Sample(RESULT, ("",), 1.0)
+    return Result("", "", seconds)
 
 
-def failed(reason: str) -> Sample:
+def failed(reason: str, detail: str = "", seconds: float | None = None) -> Result:
     """A probe's result: I looked, and it is down. `reason` is one of REASONS."""
     if reason not in REASONS:
         raise ValueError(f"unknown reason {reason!r}")
-    return Sample(RESULT, (reason,), 0.0)
+    return Result(reason, detail or reason, seconds)
 
 
 class Failure(Exception):  # noqa: N818  (it is an outcome, not an error of ours)
@@ -113,6 +124,10 @@ class TaskConfig:
         if self.timeout > self.interval:
             yield "timeout", f"must not be longer than the interval ({self.interval:g}s)"
 
+    def identity(self) -> str:
+        """What tells this task from others of its kind, without a name given; empty: there can be only one."""
+        return ""
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ProbeConfig(TaskConfig):
@@ -120,6 +135,9 @@ class ProbeConfig(TaskConfig):
 
     target: Host
     source: Source = ""  # an address or an interface of this box to probe from; empty: as routed
+
+    def identity(self) -> str:
+        return f"{self.target}@{self.source}" if self.source else self.target
 
 
 RESERVED_LABELS = frozenset(
