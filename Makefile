@@ -1,0 +1,66 @@
+# Ronda's house: everything a person types here. `make` alone says what there is.
+PYTHON ?= python3
+UV     ?= uv
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.ronda-installed
+# Arguments passed on, e.g. `make test T=tests/agent/test_doctor.py`, `make run ARGS="--config my.yaml"`.
+T      ?=
+ARGS   ?=
+
+RULES      := $(filter-out %.test.yaml,$(wildcard alerts/rules/*.yaml))
+RULE_TESTS := $(wildcard alerts/rules/*.test.yaml)
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help install run test check bench lock clean
+
+help:
+	@sed -n 's/^## /  /p' Makefile
+
+## make run       sets up and runs the agent without any config; its page is on this machine only
+run: install
+	@echo "Ronda runs. Its page: http://127.0.0.1:17663/   (Ctrl-C ends it)"
+	@exec $(BIN)/ronda run $(ARGS)
+
+## make test      sets up (as root also the Debian packages that tests drive) and runs every test
+test: install
+	@sh .ci/packages tests
+	@exec $(BIN)/python -m pytest $(T)
+
+## make install   the environment in .venv, with the command .venv/bin/ronda
+install: $(STAMP)
+
+$(STAMP): requirements.txt pyproject.toml
+	@sh .ci/packages venv $(PYTHON)
+	@echo "Setting up $(VENV) (about a minute, once) …"
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $(STAMP)
+	@echo "Ready: $(BIN)/ronda"
+
+## make check     linters, types, and the alert rules where promtool is installed
+check: install
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@if command -v promtool >/dev/null; then promtool check rules $(RULES) && promtool test rules $(RULE_TESTS); \
+	 else echo "promtool is not installed (Debian: prometheus): the alert rules were not checked"; fi
+
+## make bench     the agent beside its peers on the same work: memory, CPU, accuracy
+bench: install
+	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+## make lock      renews requirements.txt from pyproject.toml (needs uv); look at the diff before you commit it
+lock:
+	@$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
+	   --no-header --no-annotate --no-emit-index-url --quiet --output-file $(VENV)/lock.txt >/dev/null
+	@{ echo "# Every package that Ronda, its tests and its tools need, pinned by hash. Renew with: make lock"; \
+	   cat $(VENV)/lock.txt; } > requirements.txt
+	@rm $(VENV)/lock.txt
+
+## make clean     removes .venv and what builds and tests leave behind; no data, no config
+clean:
+	@rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
