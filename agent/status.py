@@ -1,4 +1,4 @@
-"""What is known of each task now, and its last hours: a sink that the pages, the diagnosis and `ronda once` read.
+"""What is known of each task now, and its last hours: kept by the scheduler, read by the pages and the diagnosis.
 
 Law: bounded. One Status a task, one byte and one float a minute for HISTORY_MINUTES.
 """
@@ -30,6 +30,7 @@ class Status:
     reason: str = ""  # of the last failure, while it lasts
     detail: str = ""  # for people, may hold addresses: never a label
     interval: float = 15.0
+    reached: bool = False  # whether the last settled state was ok: what `checking` still counts as
     history: "History" = dataclasses.field(default_factory=lambda: History())
 
 

@@ -1,0 +1,181 @@
+"""The agent's config: what a file may say, what holds without one, and how it is shown.
+
+Law: everything is checked here, at once, with file and line; what leaves this file is frozen and right. Secrets are never
+held: only the names of their files are. The kinds' own schemas come from the table of kinds; nothing is listed twice.
+"""
+
+import dataclasses
+import re
+import socket
+import zoneinfo
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+
+from agent.collector import Kind, TaskConfig
+from agent.structure import ConfigError, Listen, Scalar, Slug, Text, load
+
+MAX_TASKS = 2000
+ANCHORS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")  # three networks of three owners: one of them down is not the internet down
+
+
+def _zone(text: str) -> str:
+    try:
+        zoneinfo.ZoneInfo(text)
+    except (zoneinfo.ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError from None
+    return text
+
+
+Zone = Annotated[str, Scalar("a time zone", _zone, "try Asia/Jakarta, Asia/Makassar or Asia/Jayapura")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class OfficeConfig:
+    """What people call the office, for the pages and the incident's id."""
+
+    name: Text = ""
+    code: Annotated[str, Scalar("a site code", lambda t: _match(r"[A-Z0-9]{2,8}", t), "two to eight capitals or digits, e.g. DKC")] = ""
+    phone: Text = ""  # of Kominfo, for the clerk to call
+    timezone: Zone = "Asia/Jakarta"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class WebConfig:
+    listen: Listen = "127.0.0.1:17663"
+    lan_page: Listen | None = None  # the clerk's page for the office's LAN; off unless given
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class AgentConfig:
+    """The whole file. `collectors` is made from the table of kinds by `schema`: a field a kind, each a list of its Config."""
+
+    site: Slug = dataclasses.field(default_factory=lambda: default_site())
+    office: OfficeConfig = dataclasses.field(default_factory=OfficeConfig)
+    web: WebConfig = dataclasses.field(default_factory=WebConfig)
+    log: LogConfig = dataclasses.field(default_factory=LogConfig)
+    collectors: Any = None
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        seen: dict[str, str] = {}
+        for kind, i, task in self._numbered():
+            where, name = f"collectors.{kind}[{i}]", task_name(kind, task)
+            if name in seen:
+                yield where, f'is the same task as {seen[name]} ("{name}"); give one of them a `name`'
+            seen.setdefault(name, where)
+        if len(seen) > MAX_TASKS:
+            yield "collectors", f"has {len(seen)} tasks; an agent takes at most {MAX_TASKS}"
+
+    def _numbered(self) -> Iterable[tuple[str, int, TaskConfig]]:
+        for field in dataclasses.fields(self.collectors) if self.collectors else ():
+            for i, task in enumerate(getattr(self.collectors, field.name)):
+                yield field.name, i, task
+
+    def tasks(self) -> Iterable[tuple[str, TaskConfig]]:
+        """Yields (kind's name, its config) for each task."""
+        return ((kind, task) for kind, _, task in self._numbered())
+
+    @property
+    def title(self) -> str:
+        return self.office.name or self.site
+
+    @property
+    def code(self) -> str:
+        return self.office.code or re.sub(r"[^A-Z0-9]", "", self.site.upper())[:3] or "XXX"
+
+
+def _match(pattern: str, text: str) -> str:
+    if not re.fullmatch(pattern, text):
+        raise ValueError
+    return text
+
+
+def default_site() -> str:
+    """The box's host name, made to fit."""
+    return re.sub(r"[^a-z0-9-]", "-", socket.gethostname().split(".")[0].lower())[:40].strip("-") or "kantor"
+
+
+def task_name(kind: str, task: TaskConfig) -> str:
+    """`icmp:gateway`, `host`, or the name given."""
+    identity = task.identity()
+    return task.name or (f"{kind}:{identity}" if identity else kind)
+
+
+def schema(kinds: Mapping[str, Kind]) -> type[AgentConfig]:
+    """AgentConfig with a field in `collectors` for each kind."""
+    fields: list[Any] = [(k.name, list[k.config], dataclasses.field(default_factory=list)) for k in kinds.values()]  # type: ignore[name-defined]
+    collectors = dataclasses.make_dataclass("Collectors", fields, frozen=True, kw_only=True)
+    return dataclasses.make_dataclass(
+        "AgentFile",
+        [("collectors", collectors, dataclasses.field(default_factory=collectors))],
+        bases=(AgentConfig,),
+        frozen=True,
+        kw_only=True,
+        namespace={"__doc__": AgentConfig.__doc__},
+    )
+
+
+def load_config(path: Path, kinds: Mapping[str, Kind]) -> AgentConfig:
+    """Reads the file. Raises ConfigError with everything that is wrong with it."""
+    config = load(path, schema(kinds))
+    if not any(True for _ in config.tasks()):
+        return dataclasses.replace(config, collectors=None)
+    return config
+
+
+def discover(kinds: Mapping[str, Kind], gateways: list[str], resolvers: list[str], base: AgentConfig | None = None) -> AgentConfig:
+    """What is watched without a config: the gateway, the resolvers, three anchors, the link and the host."""
+    made = schema(kinds)
+    base = base or made()
+    collectors = type(made().collectors)
+
+    def of(kind: str, *configs: dict[str, Any]) -> list[Any]:
+        return [kinds[kind].config(**c) for c in configs] if kind in kinds else []
+
+    way_out = [{"target": "gateway"}] if gateways else []
+    found = {
+        "icmp": of("icmp", *way_out, *({"target": a, "labels": {"role": "anchor"}} for a in ANCHORS)),
+        "dns": of("dns", *({"target": r, "query": "go.id", "type": "NS"} for r in resolvers)),
+        "link": of("link", {}),
+        "host": of("host", {}),
+    }
+    return made(
+        site=base.site,
+        office=base.office,
+        web=base.web,
+        log=base.log,
+        collectors=collectors(**{k: v for k, v in found.items() if k in kinds}),
+    )
+
+
+def show(config: AgentConfig) -> str:
+    """The config in force as YAML, defaults included. Secrets are `<secret>`."""
+    return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
+
+
+SECRET = re.compile(r"(password|secret|token|community|bearer|credential|cookie|authorization|api[-_]?key)s?$", re.IGNORECASE)
+
+
+def _plain(value: Any, name: str = "") -> Any:
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _plain(getattr(value, f.name), f.name) for f in dataclasses.fields(value) if f.init}
+    if isinstance(value, Mapping):
+        return {str(k): _plain(v, str(k)) for k, v in value.items()}
+    if isinstance(value, (list, tuple, frozenset)):
+        return [_plain(v, name) for v in value]
+    if isinstance(value, str) and value and SECRET.search(name):
+        return "<secret>"
+    if isinstance(value, str):
+        return re.sub(r"(?<=://)[^/@\s]*@", "<secret>@", value)
+    return value if value is None or isinstance(value, (bool, int, float)) else str(value)
+
+
+__all__ = ["AgentConfig", "ConfigError", "discover", "load_config", "schema", "show", "task_name"]
