@@ -1,0 +1,75 @@
+"""Every rule file keeps the promises of the house: promtool is silent, its tests pass, labels, texts, runbook, metrics that exist."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tests.lab.centre import ROOT, rule_files
+
+FILES = rule_files()
+RULES = [(f, rule) for f in FILES for group in yaml.safe_load(f.read_text())["groups"] for rule in group["rules"]]
+ALERTS = [pytest.param(f, rule, id=rule["alert"]) for f, rule in RULES if "alert" in rule]
+OURS = re.compile(r"\bronda_\w+")
+
+
+def test_there_are_rules() -> None:
+    assert ALERTS
+
+
+@pytest.mark.needs("promtool")
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_promtool_accepts_and_the_rules_do_what_their_tests_say(file: Path) -> None:
+    checked = subprocess.run(["promtool", "check", "rules", file.name], cwd=file.parent, capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
+    assert not re.search("(?i)error|warn|duplicate", checked.stdout + checked.stderr)
+    test = file.with_suffix(".test.yaml")
+    tested = subprocess.run(["promtool", "test", "rules", test.name], cwd=test.parent, capture_output=True, text=True, check=False)
+    assert tested.returncode == 0, tested.stdout + tested.stderr
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
+def test_the_group_is_the_kind(file: Path) -> None:
+    assert [g["name"] for g in yaml.safe_load(file.read_text())["groups"]] == [file.stem]
+
+
+@pytest.mark.parametrize(("file", "rule"), ALERTS)
+def test_an_alert_is_complete(file: Path, rule: dict[str, Any]) -> None:
+    name, labels, notes = rule["alert"], rule["labels"], rule["annotations"]
+    assert re.fullmatch(r"([A-Z][a-z0-9]+)+", name)
+    assert labels["severity"] in {"critical", "warning", "info"}
+    assert labels["audience"] in {"ops", "csirt", "isp", "pimpinan"}
+    assert "\n" not in notes["summary"].strip()
+    assert len(notes["description"].strip().splitlines()) >= 2  # Indonesian, then English
+    assert notes["runbook_url"] == f"https://pusat.example.go.id/runbook#{name}"
+    assert f"## {name}" in (ROOT / f"alerts/runbooks/{file.stem}.md").read_text().splitlines()
+
+
+@pytest.mark.parametrize(("file", "rule"), ALERTS)
+def test_an_alert_keeps_its_site_and_is_tested_in_three_ways(file: Path, rule: dict[str, Any]) -> None:
+    aggregated = re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", rule["expr"])
+    assert all("site" in re.split(r"[\s,]+", labels) for labels in aggregated)
+    cases = [c for t in yaml.safe_load(file.with_suffix(".test.yaml").read_text())["tests"] for c in t["alert_rule_test"]]
+    cases = [c["exp_alerts"] or [] for c in cases if c["alertname"] == rule["alert"]]
+    assert any(cases), "no test in which it fires"
+    assert not all(cases), "no test in which it is silent"
+    assert all("site" in a["exp_labels"] for c in cases for a in c)
+
+
+def test_metrics_in_rules_exist() -> None:
+    registry = pytest.importorskip("agent.registry", reason="agent.registry does not exist yet")
+    from collectors import KINDS
+
+    names = set(registry.catalogue(KINDS))
+    for file, rule in RULES:
+        for used in OURS.findall(rule["expr"]):
+            base = re.sub(r"_(bucket|sum|count)$", "", used)
+            assert used in names or base in names or used == rule.get("record"), f"{file.name}: {used} is no metric of Ronda"
+
+
+def test_the_example_of_prometheus_names_every_rule_file() -> None:
+    config = yaml.safe_load((ROOT / "config/prometheus.example.yml").read_text())
+    assert {Path(f).name for f in config["rule_files"]} >= {f.name for f in FILES}
