@@ -5,6 +5,7 @@ Law: a scrape never holds up a probe. prometheus-client takes about 5 us a sampl
 """
 
 import asyncio
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from prometheus_client import Metric as Family
@@ -47,12 +48,12 @@ def _slices(families: Iterable[tuple[Metric, Sequence[Row]]]) -> Iterator[tuple[
             yield family(metric, rows[start : start + SLICE]), 2 if start else 0
 
 
-async def render(families: Iterable[tuple[Metric, Sequence[Row]]], *, openmetrics: bool) -> bytes:
-    """The whole exposition, UTF-8."""
+async def render(families: Iterable[tuple[Metric, Sequence[Row]]], *, openmetrics: bool, extra: Iterable[Family] = ()) -> bytes:
+    """The whole exposition, UTF-8; `extra` are families of prometheus-client's own collectors (process_*)."""
     write = generate_openmetrics if openmetrics else generate_latest
     parts: list[bytes] = []
     size = 0
-    for one, headers in _slices(families):
+    for one, headers in itertools.chain(_slices(families), ((f, 0) for f in extra)):
         text = write(Families([one])).removesuffix(b"# EOF\n")
         parts.append(text.split(b"\n", headers)[-1])
         size += len(one.samples)

@@ -114,7 +114,7 @@ class Scheduler:
         self._ticking: asyncio.Task[None] | None = None
         self._runs: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
-        self.last_tick = env.clock.monotonic()
+        self.changes = 0  # of any task's state; tells the diagnosis when to judge again
 
     # -- what there is to do ------------------------------------------------------------------------------------------
 
@@ -198,7 +198,7 @@ class Scheduler:
         now = self.env.clock.monotonic()
         if self._alarm:
             self.loop_lag.observe(max(0.0, now - self._alarm[0]))
-        self._alarm, self.last_tick = None, now
+        self._alarm = None
         if self._start_due(now):
             self._arm()
         else:
@@ -354,6 +354,7 @@ class Scheduler:
     def _state(self, task: Task, state: Any, reason: str, detail: str, now: float, seconds: float | None = None) -> None:
         """Notes how the task stands. `checking` keeps the `since` of what came before: it is not a state of its own."""
         status = task.status
+        self.changes += state != status.state
         if state != status.state and state != "checking" and not (state == "ok" and status.state == "checking" and status.reached):
             status.since = now
             if status.state != "unknown" or state != "ok":
@@ -381,6 +382,10 @@ class Scheduler:
             yield RUNS_SKIPPED(n, reason)
         yield from self.lateness.samples()
         yield from self.loop_lag.samples()
+
+    def overdue(self) -> float:
+        """Seconds that the earliest run has been due: more than a moment means that the scheduler is stuck."""
+        return max(0.0, self.env.clock.monotonic() - self._heap[0][0]) if self._heap else 0.0
 
     def statuses(self) -> list[Status]:
         return [task.status for task in self.tasks.values()]

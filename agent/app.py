@@ -1,0 +1,328 @@
+"""The only wiring: builds everything from a config, runs it, replaces it at a reload, and takes it down.
+
+Law: nobody imports this file but the command line. A reload builds all that is new first and swaps after; a config that can't
+be used changes nothing. No step of shutting down may hang: systemd would kill us with the state unwritten.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import logging
+import platform
+import signal
+import zoneinfo
+from collections.abc import Callable, Coroutine, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from prometheus_client import ProcessCollector
+
+from agent import __version__, diagnosis, logs, registry
+from agent.collector import Env, Kind
+from agent.config import AgentConfig, ConfigError, discover, load_config, schema, show, task_name
+from agent.diagnosis import Office, Verdict
+from agent.exposition import render
+from agent.model import Batch, Sample
+from agent.registry import Registry
+from agent.scheduler import Scheduler, Task, wanted
+from agent.state import HEARTBEAT, StateFile
+from agent.status import Status
+from agent.systemd import Notifier
+from agent.web import AdminServer, LanServer
+
+log = logging.getLogger("ronda")
+
+REDISCOVER = 60.0  # seconds between looks at gateway and resolvers, where no config names what to watch
+CHECK_NOW_EVERY = 10.0  # seconds between two askings of "check now"
+STUCK_AFTER = 10.0  # seconds that a due run may wait before the agent calls itself unhealthy
+
+
+@dataclasses.dataclass(frozen=True)
+class Options:
+    """What the command line says of `ronda run`."""
+
+    config: Path | None = None
+    data_dir: Path | None = None
+    listen: str | None = None
+    web_config: Path | None = None
+    lifecycle: bool = False
+
+
+class Diagnosis:
+    """The sink that keeps the verdict: judged again when a task's state or a cable changed."""
+
+    def __init__(self, app: "App", verdict: Verdict | None) -> None:
+        self._app = app
+        self.verdict = verdict or Verdict(since=app.env.clock.now())
+        self.carrier: bool | None = None
+        self.changes = 0
+        self._seen = -1
+
+    def write(self, batch: Batch) -> None:
+        cables = [s.value for s in batch.samples if s.metric.name == "ronda_link_carrier"]
+        carrier = any(cables) if cables else self.carrier
+        if carrier == self.carrier and self._seen == self._app.scheduler.changes:
+            return
+        self.carrier, self._seen = carrier, self._app.scheduler.changes
+        self.judge(batch.at)
+
+    def judge(self, now: float) -> None:
+        last = self.verdict
+        self.verdict = diagnosis.judge(self._app.scheduler.statuses(), self.carrier, now, last, self._app.office)
+        if (last.state, last.cause) != (self.verdict.state, self.verdict.cause):
+            self.changes += 1
+            log.warning("verdict: %s, %s %s", self.verdict.state, self.verdict.cause, self.verdict.incident)
+            self._app.save_soon()
+
+    def samples(self) -> Iterable[Sample]:
+        return diagnosis.samples(self.verdict, self.changes)
+
+
+class App:
+    """One running agent; also the `Site` that the pages show."""
+
+    version = __version__
+
+    def __init__(self, kinds: Mapping[str, Kind], env: Env, options: Options, data_dir: Path) -> None:
+        self.kinds, self.env, self.options = kinds, env, options
+        self.registry = Registry()
+        self.state = StateFile(data_dir)
+        self.notifier = Notifier()
+        self.config = self._load()
+        self.scheduler = Scheduler(env, [self.registry], self.config.site)
+        self.diagnosis = Diagnosis(self, self.state.read(self.config.site))
+        self.scheduler.sinks.append(self.diagnosis)
+        self.admin = AdminServer(self, self.listen_address(self.config), options.web_config, lifecycle=options.lifecycle)
+        self.lan: LanServer | None = None
+        self._process = ProcessCollector(registry=None)
+        self._reload_ok, self._reloaded_at = True, env.clock.now()
+        self._reload_problems: list[str] = []
+        self._reloading = asyncio.Lock()
+        self._checked_at = float("-inf")
+        self._rendering: dict[bool, asyncio.Task[bytes]] = {}
+        self._chores: set[asyncio.Task[None]] = set()
+        self._stop = asyncio.Event()
+
+    # -- from nothing to running, and back ------------------------------------------------------------------------------
+
+    def _load(self) -> AgentConfig:
+        """The config in force: the file's, or, where it names no tasks, what the box itself is connected to."""
+        config = load_config(self.options.config, self.kinds) if self.options.config else schema(self.kinds)()
+        if any(True for _ in config.tasks()):
+            return config
+        return discover(self.kinds, self.env.net.gateways(), self.env.net.resolvers(), config)
+
+    def listen_address(self, config: AgentConfig) -> str:
+        return self.options.listen or config.web.listen
+
+    async def start(self) -> None:
+        """Starts the listeners, then the tasks. Raises OSError where it can't listen."""
+        await self.admin.start()
+        if self.config.web.lan_page:
+            self.lan = LanServer(self, self.config.web.lan_page)
+            try:
+                await self.lan.start()
+            except BaseException:
+                await self.admin.close()
+                raise
+        self.scheduler.swap(self._built(self.config))
+        self._chore(self._every(HEARTBEAT, self._save))
+        if self.notifier.watchdog:
+            self._chore(self._every(self.notifier.watchdog / 2, self._watchdog))
+        self._chore(self._every(REDISCOVER, self._rediscover))
+        self.notifier.ready(f"watching {len(self.scheduler.tasks)} things")
+
+    async def run(self) -> None:
+        """Runs until SIGTERM or SIGINT."""
+        loop = asyncio.get_running_loop()
+        for sig in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(sig, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, lambda: self._chore(self._reload_quietly()))
+        await self.start()
+        log.info("Ronda %s watches %s: %d tasks; page: %s", __version__, self.config.site, len(self.scheduler.tasks), self.admin.url)
+        try:
+            await self._stop.wait()
+        finally:
+            self.notifier.stopping()
+            await self.close()
+
+    async def close(self) -> None:
+        chores = list(self._chores)
+        for chore in chores:
+            chore.cancel()
+        await asyncio.gather(*chores, return_exceptions=True)
+        for server in (self.admin, self.lan):
+            if server:
+                await server.close()
+        await self.scheduler.close()
+        await self._save()
+
+    # -- reload -----------------------------------------------------------------------------------------------------------
+
+    def _built(self, config: AgentConfig) -> dict[str, Task]:
+        return self.scheduler.build(wanted(self.kinds, config.tasks(), task_name))
+
+    async def reload(self) -> list[str]:
+        """Puts the file in force. Returns what is wrong with it; then nothing has changed."""
+        async with self._reloading:
+            self.notifier.reloading()
+            try:
+                problems = await self._try_reload()
+            except ConfigError as e:
+                problems = [str(p) for p in e.problems]
+            except (OSError, ValueError) as e:
+                problems = [str(e)]
+            self._reload_ok, self._reload_problems = not problems, problems
+            for problem in problems:
+                log.error("the config was not loaded, the old one stays in force: %s", problem)
+            if not problems:
+                self._reloaded_at = self.env.clock.now()
+                log.info("config loaded: %d tasks", len(self.scheduler.tasks))
+            self.notifier.ready()
+            return problems
+
+    async def _try_reload(self) -> list[str]:
+        config = self._load()
+        if config.site != self.config.site:
+            return [f"site can't change from {self.config.site} to {config.site} while running; restart the agent"]
+        built = self._built(config)
+        admin, lan = self.admin, self.lan
+        if self.listen_address(config) != self.listen_address(self.config):
+            admin = AdminServer(self, self.listen_address(config), self.options.web_config, lifecycle=self.options.lifecycle)
+            await admin.start()
+        try:
+            if config.web.lan_page != self.config.web.lan_page:
+                lan = LanServer(self, config.web.lan_page) if config.web.lan_page else None
+                if lan:
+                    await lan.start()
+        except OSError:
+            if admin is not self.admin:
+                await admin.close()
+            raise
+        await self._swap(config, built, admin, lan)
+        return []
+
+    async def _swap(self, config: AgentConfig, built: dict[str, Task], admin: AdminServer, lan: LanServer | None) -> None:
+        gone = [s for old, new in ((self.admin, admin), (self.lan, lan)) if old is not new and (s := old)]
+        self.config, self.admin, self.lan = config, admin, lan
+        logs.setup(config.log.level, config.log.format)
+        self.scheduler.swap(built)
+        for server in gone:
+            self._chore(server.close())
+
+    async def _reload_quietly(self) -> None:
+        await self.reload()
+
+    async def _rediscover(self) -> None:
+        """Follows the box to a new gateway or resolver, where no config says what to watch."""
+        if self._discovered() and not self._reloading.locked():
+            with contextlib.suppress(ConfigError):
+                config = self._load()
+                if list(config.tasks()) != list(self.config.tasks()):
+                    log.warning("the box's gateway or resolvers changed: watching the new ones")
+                    await self.reload()
+
+    def _discovered(self) -> bool:
+        return not self.options.config or not any(True for _ in load_config(self.options.config, self.kinds).tasks())
+
+    # -- chores -----------------------------------------------------------------------------------------------------------
+
+    def _chore(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._chores.add(task)
+        task.add_done_callback(self._chore_done)
+
+    def _chore_done(self, task: "asyncio.Task[None]") -> None:
+        self._chores.discard(task)
+        if not task.cancelled() and (error := task.exception()):
+            log.error("a chore failed: %r", error, exc_info=error)
+
+    async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        while True:
+            await self.env.clock.sleep(seconds)
+            await work()
+
+    async def _watchdog(self) -> None:
+        if not self.healthy():
+            self.notifier.alive()
+
+    def save_soon(self) -> None:
+        self._chore(self._save())
+
+    async def _save(self) -> None:
+        # in a thread: an SD card may take a second for one fdatasync, and no probe waits for it
+        await asyncio.to_thread(self.state.write, self.config.site, self.diagnosis.verdict, self.env.clock.now())
+
+    # -- what the pages show (web.Site) -----------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        return self.config.site
+
+    @property
+    def title(self) -> str:
+        return self.config.title
+
+    @property
+    def phone(self) -> str:
+        return self.config.office.phone
+
+    @property
+    def timezone(self) -> str:
+        return self.config.office.timezone
+
+    @property
+    def office(self) -> Office:
+        return Office(self.config.code, zoneinfo.ZoneInfo(self.config.office.timezone))
+
+    @property
+    def problems(self) -> list[str]:
+        return [*self._reload_problems, *([self.state.problem] if self.state.problem else []), *self.admin.problems()]
+
+    def statuses(self) -> list[Status]:
+        return self.scheduler.statuses()
+
+    def verdict(self) -> Verdict:
+        return self.diagnosis.verdict
+
+    def config_text(self) -> str:
+        return show(self.config)
+
+    def ready(self) -> str:
+        waiting = sum(s.state == "unknown" for s in self.scheduler.statuses())
+        return f"{waiting} tasks have not looked yet" if waiting else ""
+
+    def healthy(self) -> str:
+        late = self.scheduler.overdue()
+        return f"a run has been due for {late:.0f} s" if late > STUCK_AFTER else ""
+
+    async def check_now(self) -> bool:
+        now = self.env.clock.monotonic()
+        if now - self._checked_at < CHECK_NOW_EVERY:
+            return False
+        self._checked_at = now
+        self.scheduler.look_now()
+        return True
+
+    async def metrics(self, openmetrics: bool) -> bytes:
+        """The exposition. Scrapes that come together share one rendering."""
+        under_way = self._rendering.get(openmetrics)
+        if under_way is None:
+            under_way = self._rendering[openmetrics] = asyncio.ensure_future(self._render(openmetrics))
+            under_way.add_done_callback(lambda _: self._rendering.pop(openmetrics, None))
+        return await asyncio.shield(under_way)
+
+    async def _render(self, openmetrics: bool) -> bytes:
+        self.registry.write(Batch("agent", {}, self.env.clock.now(), list(self.samples())))
+        return await render(self.registry.families(), openmetrics=openmetrics, extra=self._process.collect())
+
+    def samples(self) -> Iterable[Sample]:
+        """The agent's own metrics."""
+        yield registry.BUILD_INFO(1, __version__, platform.python_version())
+        yield registry.RELOAD_SUCCESSFUL(float(self._reload_ok))
+        yield registry.RELOAD_TIME(self._reloaded_at)
+        yield registry.STATE_FAILURES(self.state.failures)
+        yield from self.scheduler.samples()
+        yield from self.registry.samples()
+        yield from self.diagnosis.samples()
+        yield from self.admin.samples()

@@ -1,0 +1,94 @@
+"""The little that must outlive a restart: the open incident, and when the agent was last alive.
+
+Law: one small file, replaced atomically; written when an incident changes and at most every ten minutes otherwise (an SD card
+pays for each write). A disk that is full or read-only is said once, counted and shown; everything else goes on.
+"""
+
+import contextlib
+import json
+import logging
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from agent.diagnosis import Verdict
+
+log = logging.getLogger("ronda.state")
+
+HEARTBEAT = 600.0  # seconds
+MAX_BYTES = 16 << 10
+
+
+def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
+    """Where systemd says, else the user's state directory (XDG Base Directory Specification)."""
+    if given := environ.get("STATE_DIRECTORY"):
+        return Path(given.split(":")[0])
+    base = environ.get("XDG_STATE_HOME")
+    return (Path(base) if base else Path("~/.local/state").expanduser()) / "ronda"
+
+
+class StateFile:
+    """`problem` says in words why the last write failed; empty: it did not."""
+
+    def __init__(self, directory: Path) -> None:
+        self.path = directory / "state.json"
+        self.failures = 0
+        self.problem = ""
+
+    def read(self, site: str) -> Verdict | None:
+        """The verdict last written for this site; None where there is none, or the file is damaged."""
+        try:
+            with self.path.open("rb") as f:
+                held: Any = json.loads(f.read(MAX_BYTES))
+            kept = held["verdict"]
+            if held["site"] != site:
+                return None
+            return Verdict(
+                str(kept["state"]),
+                str(kept["cause"]),
+                "unknown",
+                float(kept["since"]),
+                str(kept["incident"])[:40],
+                ("dari sebelum mulai ulang",),
+            )
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, KeyError, TypeError) as e:
+            log.warning("%s can't be used, starting afresh: %r", self.path, e)
+            return None
+
+    def write(self, site: str, verdict: Verdict, now: float) -> bool:
+        """Replaces the file. False when the disk refuses; `problem` then says why."""
+        kept = {"state": verdict.state, "cause": verdict.cause, "since": verdict.since, "incident": verdict.incident}
+        data = json.dumps({"site": site, "alive_at": now, "verdict": kept}).encode()
+        try:
+            self._replace(data)
+        except OSError as e:
+            self._failed(e)
+            return False
+        if self.problem:
+            log.warning("%s can be written again", self.path)
+        self.problem = ""
+        return True
+
+    def _replace(self, data: bytes) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        new = self.path.with_suffix(".new")
+        try:
+            with new.open("wb") as f:
+                f.write(data)
+                f.flush()
+                os.fdatasync(f.fileno())
+            new.replace(self.path)
+        except OSError:
+            with contextlib.suppress(OSError):
+                new.unlink(missing_ok=True)
+            raise
+
+    def _failed(self, error: OSError) -> None:
+        self.failures += 1
+        problem = f"{self.path}: {error.strerror}"
+        if problem != self.problem:
+            log.error("can't write %s: %s; the open incident would be forgotten at a restart", self.path, error.strerror)
+        self.problem = problem
