@@ -1,0 +1,233 @@
+"""The `ronda` command.
+
+Law: exit 0 fine, 1 a check failed, 2 usage or config. Errors say what to do next; no traceback for what a person can mend.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from agent import __version__
+from agent.collector import Env, Kind
+from agent.structure import ConfigError, parse_duration
+
+USAGE = 2
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command; returns the exit code."""
+    args = _parser().parse_args(argv)
+    try:
+        return int(args.command(args))
+    except ConfigError as e:
+        print(e, file=sys.stderr)
+        return USAGE
+    except BrokenPipeError:  # the reader (head, a pager) has gone: nothing left to tell
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ronda", description="Watches an office's network from inside.")
+    parser.add_argument("--version", action="version", version=f"ronda {__version__}")
+    sub = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    run = sub.add_parser("run", help="watch; without a config: gateway, resolvers, internet, link and host")
+    run.add_argument("--config", type=Path, metavar="FILE")
+    run.add_argument("--data-dir", type=Path, metavar="DIR", help="where state is kept (default: the user's state directory)")
+    run.add_argument("--web.listen-address", dest="listen", metavar="HOST:PORT", help="default 127.0.0.1:17663")
+    run.add_argument("--web.config.file", dest="web_config", type=Path, metavar="FILE", help="TLS and passwords (exporter-toolkit format)")
+    run.add_argument("--web.enable-lifecycle", dest="lifecycle", action="store_true", help="allow POST /-/reload")
+    run.set_defaults(command=_run)
+
+    check = sub.add_parser("check", help="check a config and say everything that is wrong with it")
+    check.add_argument("--config", type=Path, metavar="FILE")
+    check.set_defaults(command=_check)
+
+    once = sub.add_parser("once", help="look once and show everything: ronda once http https://example.go.id/")
+    once.add_argument("kind", metavar="KIND")
+    once.add_argument("target", metavar="TARGET", nargs="?")
+    once.add_argument("options", metavar="KEY=VALUE", nargs="*", help="as in the config, e.g. query=www.example.go.id")
+    once.add_argument("--count", type=int, help="icmp: packets to send")
+    once.add_argument("--interval", type=_duration, help="icmp: time between packets, e.g. 50ms")
+    once.add_argument("--timeout", help="e.g. 5s")
+    once.add_argument("--source", help="an address or an interface to look from")
+    once.add_argument("--json", action="store_true")
+    once.set_defaults(command=_once)
+
+    collectors = sub.add_parser("collectors", help="what can be observed: a kind's manual, config and metrics")
+    collectors.add_argument("kind", metavar="KIND", nargs="?")
+    collectors.set_defaults(command=_collectors)
+
+    doctor = sub.add_parser("doctor", help="test this box in lines that can be read aloud on the phone")
+    doctor.add_argument("--config", type=Path, metavar="FILE")
+    doctor.add_argument("--data-dir", type=Path, metavar="DIR")
+    doctor.add_argument("--lang", choices=("id", "en", "both"), default="both")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _duration(text: str) -> float:
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a duration (try 50ms)') from None
+
+
+def _env() -> Env:
+    from agent.clock import SystemClock
+    from agent.net import Net
+
+    return Env(SystemClock(), Net())
+
+
+def _fail(message: str) -> int:
+    print(f"ronda: {message}", file=sys.stderr)
+    return USAGE
+
+
+# -- run, check ---------------------------------------------------------------------------------------------------------------
+
+
+def _run(args: argparse.Namespace) -> int:
+    from agent import logs
+    from agent.app import App, Options
+    from agent.state import default_directory
+    from collectors import KINDS
+
+    logs.setup("info", "text")
+    options = Options(args.config, args.data_dir, args.listen, args.web_config, args.lifecycle)
+
+    async def work() -> None:
+        app = App(KINDS, _env(), options, options.data_dir or default_directory())
+        logs.setup(app.config.log.level, app.config.log.format)
+        await app.run()
+
+    try:
+        asyncio.run(work())
+    except OSError as e:
+        return _fail(str(e))
+    return 0
+
+
+def _check(args: argparse.Namespace) -> int:
+    from agent.config import discover, load_config, task_name
+    from collectors import KINDS
+
+    config = load_config(args.config, KINDS) if args.config else None
+    if config is None or not any(True for _ in config.tasks()):
+        env = _env()
+        config = discover(KINDS, env.net.gateways(), env.net.resolvers(), config)
+        print("no tasks are configured; this is what Ronda would watch here:")
+    tasks = list(config.tasks())
+    for kind, task in tasks:
+        print(f"  {task_name(kind, task)}, every {task.interval:g} s")
+    print(f"{args.config or 'ronda'}: fine, {len(tasks)} tasks for site {config.site}")
+    return 0
+
+
+# -- once ---------------------------------------------------------------------------------------------------------------------
+
+
+def _once(args: argparse.Namespace) -> int:
+    from collectors import KINDS
+
+    kind = KINDS.get(args.kind)
+    if kind is None:
+        return _fail(f"there is no kind {args.kind!r}; kinds: {', '.join(KINDS)}")
+    config = _once_config(kind, args)
+    found = asyncio.run(_look(kind, config, args))
+    from agent import show
+
+    print(json.dumps(found, ensure_ascii=False, indent=2) if args.json else show.text(found))
+    return 0 if found.get("ok", True) else 1
+
+
+def _once_config(kind: Kind, args: argparse.Namespace) -> Any:
+    """The kind's Config from TARGET and KEY=VALUE, read and checked as a file would be."""
+    from agent.structure import loads
+
+    options = list(args.options)
+    lines = []
+    if args.target and "=" in args.target and "://" not in args.target and not _has_target(kind):
+        options.insert(0, args.target)
+    elif args.target:
+        lines.append(f"target: {json.dumps(args.target)}")
+    for key in ("timeout", "source"):
+        if value := getattr(args, key):
+            lines.append(f"{key}: {json.dumps(value)}")
+            if key == "timeout" and "interval" in {f.split("=")[0] for f in options} | {"interval"}:
+                lines.append(f"interval: {json.dumps(_at_least(value, 15.0))}")
+    for option in options:
+        key, sep, value = option.partition("=")
+        if not sep:
+            raise SystemExit(_fail(f'"{option}" is not KEY=VALUE'))
+        lines.append(f"{key}: {value}")
+    return loads("\n".join(lines).encode(), kind.config, f"ronda once {kind.name}")
+
+
+def _at_least(timeout: str, seconds: float) -> str:
+    """An interval that a timeout fits into; a single look has no other use for it."""
+    try:
+        return f"{max(seconds, parse_duration(timeout)):g}s"
+    except ValueError:
+        return f"{seconds:g}s"
+
+
+def _has_target(kind: Kind) -> bool:
+    return "target" in kind.config.__dataclass_fields__
+
+
+async def _look(kind: Kind, config: Any, args: argparse.Namespace) -> dict[str, Any]:
+    env = _env()
+    if kind.once is None:
+        from agent.show import one_run
+
+        return await one_run(kind, config, env)
+    given = {k: v for k in ("count", "interval") if (v := getattr(args, k)) is not None}
+    if sys.stderr.isatty() and kind.name == "icmp":
+        given["progress"] = lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+    try:
+        found: dict[str, Any] = await kind.once(config, env, **given)
+    finally:
+        if "progress" in given:
+            print("\r\033[K", end="", file=sys.stderr, flush=True)
+    return found
+
+
+# -- collectors, doctor -------------------------------------------------------------------------------------------------------
+
+
+def _collectors(args: argparse.Namespace) -> int:
+    from agent import show
+    from collectors import KINDS
+
+    if args.kind and args.kind not in KINDS:
+        return _fail(f"there is no kind {args.kind!r}; kinds: {', '.join(KINDS)}")
+    print(show.manual(KINDS[args.kind]) if args.kind else show.kinds(KINDS))
+    return 0
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from agent import doctor
+    from agent.config import load_config
+    from agent.state import default_directory
+    from collectors import KINDS
+
+    problems: list[str] = []
+    config = None
+    if args.config:
+        try:
+            config = load_config(args.config, KINDS)
+        except ConfigError as e:
+            problems = [str(p) for p in e.problems]
+    findings = asyncio.run(doctor.examine(_env(), config, args.data_dir or default_directory(), config_problems=problems))
+    print(doctor.render(findings, args.lang, colour=sys.stdout.isatty()))
+    return 1 if any(f.level == "bad" for f in findings) else 0
