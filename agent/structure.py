@@ -141,7 +141,9 @@ def loads(data: bytes, schema: type[T], file: str) -> T:
 def _compose(data: bytes, file: str) -> yaml.Node | None:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        node: yaml.Node | None = yaml.compose(data.decode(), Loader=loader)
+        text = data.decode()
+        _refuse_depth(text, loader, file)
+        node: yaml.Node | None = yaml.compose(text, Loader=loader)
         return node
     except UnicodeDecodeError as e:
         line = data[: e.start].count(b"\n") + 1
@@ -149,8 +151,20 @@ def _compose(data: bytes, file: str) -> yaml.Node | None:
     except yaml.MarkedYAMLError as e:
         mark = e.problem_mark or e.context_mark
         raise ConfigError([Problem(file, mark.line + 1 if mark else 0, "", f"is not YAML: {e.problem or e.context}")]) from None
-    except (yaml.YAMLError, RecursionError) as e:
-        raise ConfigError([Problem(file, 0, "", f"is not YAML: {str(e) or 'nested too deeply'}".replace("\n", " "))]) from None
+    except yaml.YAMLError as e:
+        raise ConfigError([Problem(file, 0, "", f"is not YAML: {e}".replace("\n", " "))]) from None
+
+
+def _refuse_depth(text: str, loader: Any, file: str) -> None:
+    """The C composer recurses without a limit and would crash the process: the depth is counted on the flat events first."""
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > MAX_DEPTH:
+                raise ConfigError([Problem(file, event.start_mark.line + 1 if event.start_mark else 0, "", "is nested too deeply")])
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 BAD = object()  # a value that could not be read; its problem is noted, the reading goes on
@@ -293,7 +307,7 @@ def _number(text: str, schema: Any, shown: str) -> Any:
 
 
 def _is_null(node: yaml.Node) -> bool:
-    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null" and node.style is None
+    return isinstance(node, yaml.ScalarNode) and node.tag == "tag:yaml.org,2002:null" and not node.style
 
 
 def _is_struct(schema: Any) -> bool:
