@@ -14,10 +14,10 @@ from pathlib import Path
 
 from agent import resolver, sockets
 from agent.collector import Failure
-from agent.sockets import failure_from, parse_address
+from agent.sockets import failure_from, family_of, parse_address
 from agent.wire import dns
 
-__all__ = ["Net", "failure_from", "parse_address", "parse_route", "parse_route6"]
+__all__ = ["Net", "failure_from", "family_of", "parse_address", "parse_route", "parse_route6"]
 
 _RTF_UP, _RTF_GATEWAY, _RTF_REJECT = 0x1, 0x2, 0x200
 

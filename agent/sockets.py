@@ -111,3 +111,11 @@ async def connect(address: str, port: int, source: str = "") -> socket.socket:
         sock.close()
         raise
     return sock
+
+
+def family_of(source: str) -> socket.AddressFamily:
+    """The family that targets of a source must have: its own, or AF_UNSPEC for an interface or none."""
+    address = parse_address(source)
+    if address is None:
+        return socket.AF_UNSPEC
+    return socket.AF_INET if address.version == 4 else socket.AF_INET6

@@ -3,5 +3,6 @@
 from collections.abc import Mapping
 
 from agent.collector import Kind
+from collectors import dns, tcp
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in ()}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (tcp.KIND, dns.KIND)}
