@@ -1,0 +1,59 @@
+"""`python -m tests.bench`: Ronda beside its peers on the same work in the same run; one table, and a JSON file.
+
+Needs root, network namespaces and the Debian packages of the peers. Full: about ten minutes; --quick: a proof that it works.
+"""
+
+import argparse
+import importlib
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from tests.bench import light, many, report
+from tests.bench.report import Row
+
+Part = Callable[[bool], tuple[list[Row], dict[str, Any]]]
+PROGRAMS = (
+    "ip", "nginx", "dnsmasq", "prometheus", "prometheus-node-exporter", "prometheus-blackbox-exporter", "prometheus-smokeping-prober",
+)  # fmt: skip
+
+
+def accuracy(quick: bool) -> tuple[list[Row], dict[str, Any]]:
+    """N2, in tests/bench/accuracy.py."""
+    return [], importlib.import_module("tests.bench.accuracy").run(quick=quick)
+
+
+PARTS: dict[str, Part] = {"N1": light.run, "N2": accuracy, "N10": many.run}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="short windows: shows that the bench works, its figures say little")
+    parser.add_argument("--json", type=Path, default=report.ROOT / "docs/results/bench.json", help="where to write the result")
+    parser.add_argument("--only", default=",".join(PARTS), help=f"parts to run, of {', '.join(PARTS)}")
+    chosen = parser.parse_args(arguments)
+    if missing := _missing():
+        print(f"the bench needs {', '.join(missing)}", file=sys.stderr)
+        return 2
+    rows: list[Row] = []
+    raw: dict[str, Any] = {}
+    for name in chosen.only.split(","):
+        print(f"{name} …", file=sys.stderr, flush=True)
+        found, raw[name] = PARTS[name](chosen.quick)
+        rows += found
+    print(report.table(rows))
+    report.save(chosen.json, rows, raw, chosen.quick)
+    print(f"written to {chosen.json}", file=sys.stderr)
+    return 0
+
+
+def _missing() -> list[str]:
+    os.environ["PATH"] += ":/usr/local/sbin:/usr/sbin:/sbin"
+    return [*(["root"] if os.geteuid() else []), *(p for p in PROGRAMS if not shutil.which(p))]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
