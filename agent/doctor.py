@@ -1,0 +1,575 @@
+"""`ronda doctor`: is this box fit for its watch, in lines of a traffic light that a clerk can read aloud on the phone.
+
+Law: it only looks. Nothing is changed but a file of a few bytes written to the data directory and removed again. Every check
+has the same deadline, all run at once, so the whole ends in less than 10 s whatever is dead. What could not be looked at is
+amber and says so; it is never green. Texts are Indonesian first, without the words of the trade; `detail` is for the technician.
+"""
+
+import asyncio
+import dataclasses
+import errno
+import os
+import socket
+import ssl
+import struct
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from agent import privileges, timesync
+from agent.collector import Env, Failure
+from agent.config import ANCHORS, AgentConfig
+from agent.wire import dns
+
+Level = Literal["ok", "warn", "bad"]
+Language = Literal["id", "en", "both"]
+
+DEADLINE = 8.0  # seconds for one check
+TRY = 1.5  # seconds that one ping or one DNS question waits; each is tried three times
+TRIES = 3
+QUESTION = ("go.id", "NS")  # as the agent asks without a config; every resolver of the country can answer it
+OLDEST = 1_793_491_200  # 2026-11-01: no Ronda is older, so a clock before it is wrong
+NEWEST = 4_102_444_800  # 2100-01-01
+LITTLE_DISK, NO_DISK = 200 << 20, 20 << 20
+LITTLE_MEMORY = 64 << 20
+
+
+class Words(NamedTuple):
+    id: str
+    en: str
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Finding:
+    """One line. `detail` holds numbers and addresses for a technician; `fix` says what to do, in the imperative."""
+
+    level: Level
+    title: Words
+    detail: str = ""
+    fix: Words | None = None
+
+
+Ping = Callable[[str], Awaitable[float | None]]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Means:
+    """What the doctor looks with; tests give others. `ping`: address → seconds, None where there is no answer."""
+
+    rights: privileges.Privileges
+    ping: Ping
+    kernel_clock: Callable[[], timesync.TimeState] = timesync.read
+    anchors: Sequence[str] = ANCHORS
+    question: tuple[str, str] = QUESTION
+    dns_port: int = 53
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class Case:
+    """What is examined, and with what."""
+
+    env: Env
+    config: AgentConfig | None
+    problems: Sequence[str]  # of a config that can't be used
+    data_dir: Path
+    means: Means
+
+    @property
+    def rights(self) -> privileges.Privileges:
+        return self.means.rights
+
+    @property
+    def call(self) -> Words:
+        """Whom to call."""
+        phone = self.config.office.phone if self.config else ""
+        return Words(f"hubungi Kominfo{f' {phone}' if phone else ''}", f"call Kominfo{f' {phone}' if phone else ''}")
+
+
+Check = Callable[[Case], Awaitable[list[Finding]]]
+
+
+async def examine(
+    env: Env, config: AgentConfig | None, data_dir: Path, *, config_problems: Sequence[str] = (), means: Means | None = None
+) -> list[Finding]:
+    """Looks at everything at once. `config` is None without a file, or where the file is wrong: then `config_problems` says how.
+
+    Raises OSError or ValueError only where proc/ is not there at all.
+    """
+    if means is None:
+        rights = privileges.look(env.root)
+        means = Means(rights, pinger(rights))
+    case = Case(env, config, config_problems, data_dir, means)
+    answers = await asyncio.gather(*(_bounded(check, what, case) for check, what in CHECKS))
+    return [finding for findings in answers for finding in findings]
+
+
+async def _bounded(check: Check, what: Words, case: Case) -> list[Finding]:
+    try:
+        async with asyncio.timeout(DEADLINE):
+            return await check(case)
+    except TimeoutError:
+        why = f"> {DEADLINE:g} s"
+    except (OSError, ValueError, Failure, dns.DnsError) as e:
+        why = f"{type(e).__name__}: {e}"
+    title = Words(f"Tidak bisa diperiksa: {what.id}", f"Could not be examined: {what.en}")
+    return [Finding("warn", title, why, Words(f"Catat baris ini dan {case.call.id}", f"Note this line and {case.call.en}"))]
+
+
+def exit_code(findings: Iterable[Finding]) -> int:
+    """1 when something is red."""
+    return int(any(f.level == "bad" for f in findings))
+
+
+# --- the way out -----------------------------------------------------------------------------------------------------------
+
+
+async def _gateway(case: Case) -> list[Finding]:
+    gateways = case.env.net.gateways()
+    if not gateways:
+        title = Words("Kotak ini tidak punya jalan keluar (tidak ada gerbang)", "This box has no way out (no default gateway)")
+        fix = Words(
+            "Periksa kabel jaringan atau WiFi, lalu nyalakan ulang router kantor",
+            "Check the network cable or WiFi, then restart the router",
+        )
+        return [Finding("bad", title, "", fix)]
+    found = await asyncio.gather(*(_one_gateway(case, address) for address in gateways))
+    if any(f.level == "ok" for f in found):  # a second uplink, or IPv6, being dead is not the office being cut off
+        return [dataclasses.replace(f, level="warn") if f.level == "bad" else f for f in found]
+    return list(found)
+
+
+async def _one_gateway(case: Case, address: str) -> Finding:
+    seconds = await case.means.ping(address) if case.rights.can_ping else None
+    if seconds is not None:
+        return Finding("ok", Words("Gerbang kantor menjawab", "The office's gateway answers"), f"{address}, {_ms(seconds)}")
+    if in_arp(_arp(case.env.root), address):
+        title = Words("Gerbang kantor terlihat, tetapi tidak menjawab ping", "The office's gateway is there, but answers no ping")
+        return Finding("ok", title, f"{address}, ARP")
+    if not case.rights.can_ping:
+        title = Words("Gerbang kantor belum bisa diperiksa: ping belum boleh", "The gateway can't be examined: pings aren't allowed")
+        return Finding("warn", title, address, PING_FIX)
+    fix = Words(
+        "Periksa router kantor: lampu menyala? kabel tertancap? Cabut listriknya 10 detik",
+        "Check the router: lights, cables; unplug it for 10 s",
+    )
+    return Finding("bad", Words("Gerbang kantor tidak menjawab", "The office's gateway doesn't answer"), address, fix)
+
+
+def _arp(root: Path) -> str:
+    path = root / "proc/net/arp"
+    return path.read_text() if path.exists() else ""  # a kernel without IPv4 has none
+
+
+def in_arp(text: str, address: str) -> bool:
+    """Whether proc/net/arp holds a complete entry (ATF_COM, 0x2) with a hardware address for it."""
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) >= 6 and fields[0] == address:
+            return bool(int(fields[2], 16) & 2) and fields[3] != "00:00:00:00:00:00"
+    return False
+
+
+async def _internet(case: Case) -> list[Finding]:
+    if not case.rights.can_ping:
+        title = Words("Internet belum bisa diperiksa: ping belum boleh", "The internet can't be examined: pings aren't allowed")
+        return [Finding("warn", title, "", PING_FIX)]
+    times = await asyncio.gather(*map(case.means.ping, case.means.anchors))
+    answered = [t for t in times if t is not None]
+    detail = ", ".join(f"{a} {'–' if t is None else _ms(t)}" for a, t in zip(case.means.anchors, times, strict=True))
+    if len(answered) > 1 or len(answered) == len(case.means.anchors):
+        return [Finding("ok", Words("Internet terjangkau", "The internet is reachable"), detail)]
+    if answered:
+        title = Words(
+            "Internet tersendat: sebagian besar tujuan tidak menjawab", "The internet is patchy: most of the anchors don't answer"
+        )
+        return [
+            Finding(
+                "warn",
+                title,
+                detail,
+                _capital(Words(f"Tunggu 5 menit, periksa lagi; bila tetap, {case.call.id}", f"Wait 5 min, try again; then {case.call.en}")),
+            )
+        ]
+    title = Words("Internet tidak terjangkau", "The internet can't be reached")
+    fix = Words(
+        f"Bila gerbang kantor HIJAU: gangguan penyedia, {case.call.id}", f"If the gateway is GREEN it's the provider: {case.call.en}"
+    )
+    return [Finding("bad", title, detail, fix)]
+
+
+async def _resolvers(case: Case) -> list[Finding]:
+    servers = case.env.net.resolvers()
+    fix = Words("Isi server DNS di /etc/resolv.conf atau di router (DHCP)", "Set a DNS server in /etc/resolv.conf or on the router (DHCP)")
+    if not servers:
+        return [Finding("bad", Words("Tidak ada server alamat (DNS) yang diatur", "No DNS server is set"), "", fix)]
+    wrong = await asyncio.gather(*(_ask(case, server) for server in servers))
+    detail = ", ".join(f"{s}{f' ({w})' if w else ''}" for s, w in zip(servers, wrong, strict=True))
+    if not any(wrong):
+        return [Finding("ok", Words("Alamat situs terbaca (DNS)", "Names are resolved (DNS)"), detail)]
+    if not all(wrong):
+        title = Words("Sebagian server alamat (DNS) tidak menjawab", "Some of the DNS servers don't answer")
+        return [
+            Finding(
+                "warn", title, detail, Words(f"Internet tetap jalan, tetapi lambat: {case.call.id}", f"Works, but slowly: {case.call.en}")
+            )
+        ]
+    title = Words("Alamat situs tidak terbaca: server DNS tidak menjawab", "Names can't be resolved: no DNS server answers")
+    todo = Words(
+        f"Bila internet HIJAU: {case.call.id}, sebutkan 'DNS mati'", f"If the internet is GREEN: {case.call.en}, say 'DNS is down'"
+    )
+    return [Finding("bad", title, detail, todo)]
+
+
+async def _ask(case: Case, server: str) -> str:
+    """Asks one resolver; what is wrong with its answer, or ""."""
+    query = dns.Query(int.from_bytes(os.urandom(2), "big"), *case.means.question)
+    wrong = "timeout"
+    for _ in range(TRIES):
+        try:
+            async with asyncio.timeout(TRY):
+                reply = await case.env.net.ask(server, query, port=case.means.dns_port)
+            return "" if reply.message.rcode_name in ("NOERROR", "NXDOMAIN") else reply.message.rcode_name
+        except TimeoutError:
+            continue
+        except (OSError, Failure) as e:
+            wrong = str(e) or type(e).__name__
+    return wrong
+
+
+async def _centre(_case: Case) -> list[Finding]:
+    """An agent can't send to a centre yet, so there is no way to test; that is said plainly."""
+    title = Words("Tidak ada pusat yang diatur: kotak ini bekerja sendiri", "No centre is set: this box works on its own")
+    return [Finding("ok", title, "Prometheus: /metrics")]
+
+
+# --- the box ---------------------------------------------------------------------------------------------------------------
+
+
+async def _clock(case: Case) -> list[Finding]:
+    now = case.env.clock.now()
+    shown = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(now))
+    if not OLDEST <= now < NEWEST:
+        title = Words("Jam kotak salah", "The box's clock is wrong")
+        fix = Words(
+            "Pastikan internet jalan, lalu: sudo timedatectl set-ntp true",
+            "See that the internet works, then: sudo timedatectl set-ntp true",
+        )
+        return [Finding("bad", title, shown, fix)]
+    if case.means.kernel_clock().synchronised:
+        return [Finding("ok", Words("Jam kotak benar dan dijaga", "The box's clock is right and kept so"), shown)]
+    title = Words("Jam kotak wajar, tetapi tidak dicocokkan dengan waktu resmi", "The clock is sane, but nothing keeps it right")
+    command = "sudo apt install systemd-timesyncd && sudo timedatectl set-ntp true"
+    return [Finding("warn", title, shown, Words(f"Minta admin menjalankan: {command}", f"Ask an admin to run: {command}"))]
+
+
+async def _disk(case: Case) -> list[Finding]:
+    directory = case.data_dir
+    while not directory.exists() and directory != directory.parent:
+        directory = directory.parent  # the agent makes what is missing
+    try:
+        stat = os.statvfs(directory)
+        _write(directory)
+    except OSError as e:
+        return [_unwritable(directory, e)]
+    free = stat.f_bavail * stat.f_frsize
+    detail = f"{directory}, {free >> 20} MiB"
+    if free >= LITTLE_DISK:
+        return [Finding("ok", Words("Penyimpanan cukup dan bisa ditulisi", "Storage has room and can be written to"), detail)]
+    title = Words("Penyimpanan hampir penuh", "Storage is nearly full")
+    fix = Words(
+        "Hapus berkas lama (sudo journalctl --vacuum-size=50M; sudo apt clean)",
+        "Remove old files (sudo journalctl --vacuum-size=50M; sudo apt clean)",
+    )
+    return [Finding("bad" if free < NO_DISK else "warn", title, detail, fix)]
+
+
+def _write(directory: Path) -> None:
+    with tempfile.TemporaryFile(dir=directory, prefix=".ronda-doctor-") as f:
+        f.write(b"ronda\n")
+        f.flush()
+        os.fsync(f.fileno())
+
+
+def _unwritable(directory: Path, e: OSError) -> Finding:
+    detail = f"{directory}: {e.strerror}"
+    if e.errno == errno.EROFS:
+        title = Words("Penyimpanan terkunci (hanya bisa dibaca): kartu SD mungkin rusak", "Storage is read-only: the SD card may be dying")
+        return Finding(
+            "bad",
+            title,
+            detail,
+            Words("Nyalakan ulang kotak; bila tetap, ganti kartu SD", "Restart the box; if it stays so, replace the SD card"),
+        )
+    if e.errno in (errno.ENOSPC, errno.EDQUOT):
+        title = Words("Penyimpanan penuh", "Storage is full")
+        return Finding("bad", title, detail, Words("Hapus berkas lama: sudo apt clean", "Remove old files: sudo apt clean"))
+    title = Words("Ronda tidak boleh menulis ke tempat datanya", "Ronda may not write to its data directory")
+    command = f"sudo chown -R $(id -un) '{directory}'"
+    return Finding("bad", title, detail, Words(f"Jalankan: {command}", f"Run: {command}"))
+
+
+async def _memory(case: Case) -> list[Finding]:
+    available = available_memory((case.env.root / "proc/meminfo").read_text())
+    detail = f"{available >> 20} MiB"
+    if available >= LITTLE_MEMORY:
+        return [Finding("ok", Words("Memori cukup", "There is enough memory"), detail)]
+    title = Words("Memori hampir habis", "Memory is nearly used up")
+    return [Finding("warn", title, detail, Words("Nyalakan ulang kotak; tutup program lain", "Restart the box; close other programs"))]
+
+
+def available_memory(text: str) -> int:
+    """MemAvailable of proc/meminfo in bytes. Raises ValueError."""
+    for line in text.splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) << 10
+    raise ValueError("proc/meminfo has no MemAvailable")
+
+
+# --- the software ----------------------------------------------------------------------------------------------------------
+
+SYSCTL = 'echo "net.ipv4.ping_group_range = 0 2147483647" | sudo tee /etc/sysctl.d/50-ronda.conf && sudo sysctl --system'
+PING_FIX = Words(f"Minta admin menjalankan: {SYSCTL}", f"Ask an admin to run: {SYSCTL}")
+
+
+async def _rights(case: Case) -> list[Finding]:
+    rights = case.rights
+    how = "ping socket" if rights.ping else "raw socket" if rights.raw else f"ping_group_range {rights.ping_groups}, no cap_net_raw"
+    if rights.can_ping:
+        found = [Finding("ok", Words("Ping diizinkan", "Pings are allowed"), how)]
+    else:
+        found = [Finding("bad", Words("Ping tidak diizinkan di kotak ini", "Pings aren't allowed on this box"), how, PING_FIX)]
+    if rights.root:
+        title = Words("Dijalankan sebagai root: tidak perlu, dan kurang aman", "Runs as root: there is no need, and it is less safe")
+        command = "sudo -u ronda ronda doctor"
+        found.append(
+            Finding(
+                "warn", title, "", Words(f"Periksa sebagai pengguna layanannya: {command}", f"Examine as the service's user: {command}")
+            )
+        )
+    return found
+
+
+async def _kernel(case: Case) -> list[Finding]:
+    """A strict reverse path filter drops answers on the second uplink (RFC 3704 2.2): 1 strict, 2 loose, 0 off."""
+    uplinks = [g for g in case.env.net.gateways() if ":" not in g]
+    path = case.env.root / "proc/sys/net/ipv4/conf/all/rp_filter"
+    if len(uplinks) < 2 or not path.exists() or path.read_text().strip() != "1":
+        return [Finding("ok", Words("Pengaturan jaringan kernel sesuai", "The kernel's network settings fit"))]
+    title = Words(
+        "Dua jalur internet, tetapi kernel membuang jawaban dari jalur kedua", "Two uplinks, but the kernel drops the second's answers"
+    )
+    command = "sudo sysctl -w net.ipv4.conf.all.rp_filter=2"
+    return [Finding("warn", title, "rp_filter=1", Words(f"Minta admin menjalankan: {command}", f"Ask an admin to run: {command}"))]
+
+
+async def _certificates(case: Case) -> list[Finding]:
+    paths = ssl.get_default_verify_paths()
+    file = case.env.root / paths.openssl_cafile.lstrip("/")
+    folder = case.env.root / paths.openssl_capath.lstrip("/")
+    if (file.is_file() and file.stat().st_size) or (folder.is_dir() and any(folder.iterdir())):
+        return [Finding("ok", Words("Daftar sertifikat tepercaya ada", "The store of trusted certificates is there"))]
+    title = Words(
+        "Daftar sertifikat tepercaya tidak ada: semua situs https akan tampak rusak",
+        "No trusted certificates: every https site will look broken",
+    )
+    command = "sudo apt install ca-certificates"
+    return [Finding("bad", title, f"{file}, {folder}", Words(f"Minta admin menjalankan: {command}", f"Ask an admin to run: {command}"))]
+
+
+async def _config(case: Case) -> list[Finding]:
+    if case.problems:
+        title = Words("Berkas pengaturan salah; Ronda tidak akan memakainya", "The config file is wrong; Ronda won't use it")
+        fix = Words("Perbaiki baris yang disebut, lalu: ronda check", "Correct the lines named, then: ronda check")
+        return [Finding("bad", title, "\n".join(case.problems), fix)]
+    if case.config is None:
+        title = Words("Tanpa berkas pengaturan: yang umum dipantau sendiri", "No config file: the usual things are watched")
+        return [Finding("ok", title)]
+    tasks = sum(1 for _ in case.config.tasks())
+    return [Finding("ok", Words("Berkas pengaturan benar", "The config file is right"), f"site {case.config.site}, {tasks}")]
+
+
+async def _ports(case: Case) -> list[Finding]:
+    web = (case.config or AgentConfig()).web
+    return [await _port(case, listen) for listen in (web.listen, web.lan_page) if listen]
+
+
+async def _port(case: Case, listen: str) -> Finding:
+    host, _, port = listen.rpartition(":")
+    host = host.strip("[]")
+    error = bind_error(host, int(port))
+    if not error:
+        return Finding("ok", Words("Alamat halaman Ronda bebas", "The address of Ronda's page is free"), listen)
+    if error == errno.EADDRINUSE and await _is_ronda(case.env, _reachable(host), int(port)):
+        return Finding("ok", Words("Ronda sedang berjalan di alamatnya", "Ronda is running at its address"), listen)
+    if error == errno.EADDRINUSE:
+        title = Words("Alamat halaman Ronda dipakai program lain", "The address of Ronda's page is taken by another program")
+        fix = Words(
+            f"Lihat siapa: sudo ss -ltnp 'sport = :{port}'; atau ganti web.listen",
+            f"See who: sudo ss -ltnp 'sport = :{port}'; or change web.listen",
+        )
+        return Finding("bad", title, listen, fix)
+    title = Words("Alamat halaman Ronda tidak bisa dipakai", "The address of Ronda's page can't be used")
+    return Finding(
+        "bad",
+        title,
+        f"{listen}: {os.strerror(error)}",
+        Words("Ganti web.listen, misalnya 127.0.0.1:17663", "Change web.listen, e.g. 127.0.0.1:17663"),
+    )
+
+
+def bind_error(host: str, port: int) -> int:
+    """The errno that listening there would give now; 0: none. A host that is no address is left to the agent (0)."""
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]  # noqa: S104
+    except socket.gaierror:
+        return 0
+    try:
+        with socket.socket(family, kind) as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the agent does: TIME_WAIT is no one's
+            sock.bind(address)
+            sock.listen(1)
+    except OSError as e:
+        return e.errno or errno.EINVAL
+    return 0
+
+
+def _reachable(host: str) -> str:
+    return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+
+
+async def _is_ronda(env: Env, host: str, port: int) -> bool:
+    """Whether what listens there says so on its page. With TLS in front it can't be told: no."""
+    try:
+        async with asyncio.timeout(TRY):
+            reader, writer = await env.net.connect(host, port)
+            try:
+                writer.write(f"GET / HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+                return b"Ronda" in await reader.readexactly(2048)
+            except asyncio.IncompleteReadError as e:
+                return b"Ronda" in e.partial
+            finally:
+                writer.close()
+    except (TimeoutError, OSError, Failure):
+        return False
+
+
+CHECKS: Sequence[tuple[Check, Words]] = (
+    (_gateway, Words("gerbang kantor", "the gateway")),
+    (_internet, Words("internet", "the internet")),
+    (_resolvers, Words("server alamat (DNS)", "the DNS servers")),
+    (_centre, Words("jalan ke pusat", "the way to the centre")),
+    (_clock, Words("jam", "the clock")),
+    (_disk, Words("penyimpanan", "storage")),
+    (_memory, Words("memori", "memory")),
+    (_rights, Words("izin ping", "the right to ping")),
+    (_kernel, Words("pengaturan kernel", "the kernel's settings")),
+    (_certificates, Words("sertifikat", "certificates")),
+    (_config, Words("berkas pengaturan", "the config file")),
+    (_ports, Words("alamat halaman", "the page's address")),
+)
+
+
+# --- ping ------------------------------------------------------------------------------------------------------------------
+
+
+def pinger(rights: privileges.Privileges) -> Ping:
+    """A ping for an examination: three tries, user-space time. (What the agent reports comes from the icmp kind, kernel-stamped.)"""
+    kind = socket.SOCK_DGRAM if rights.ping else socket.SOCK_RAW
+
+    async def ping(address: str) -> float | None:
+        for seq in range(1, TRIES + 1):
+            try:
+                async with asyncio.timeout(TRY):
+                    return await _echo(address, kind, seq)
+            except TimeoutError:
+                continue
+            except OSError as e:
+                if e.errno not in (errno.ENETUNREACH, errno.EHOSTUNREACH, errno.EHOSTDOWN, errno.ECONNREFUSED, errno.ENODEV):
+                    raise
+        return None
+
+    return ping
+
+
+async def _echo(address: str, kind: int, seq: int) -> float:
+    """One echo (RFC 792, RFC 4443 4). A token of 8 random bytes tells our answer from all others, whatever the socket."""
+    v6 = ":" in address
+    family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+    target = socket.getaddrinfo(address, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][4]
+    token = os.urandom(8)
+    loop = asyncio.get_running_loop()
+    with socket.socket(family, kind, protocol) as sock:
+        sock.setblocking(False)
+        started = loop.time()
+        await loop.sock_sendto(sock, _request(128 if v6 else 8, seq, token), target)
+        while True:
+            data, _ = await loop.sock_recvfrom(sock, 2048)
+            if len(data) >= 16 and data.endswith(token) and data[-16] == (129 if v6 else 0):
+                return loop.time() - started
+
+
+def _request(type_: int, seq: int, token: bytes) -> bytes:
+    """With a checksum for raw IPv4; the kernel replaces it on the other sockets (and the identifier on ping sockets)."""
+    body = struct.pack("!HH", os.getpid() & 0xFFFF, seq) + token
+    total = (type_ << 8) + sum(struct.unpack("!6H", body))
+    total = (total & 0xFFFF) + (total >> 16)
+    total = (total & 0xFFFF) + (total >> 16)
+    return struct.pack("!BBH", type_, 0, ~total & 0xFFFF) + body
+
+
+# --- on screen -------------------------------------------------------------------------------------------------------------
+
+LAMPS: dict[Level, tuple[Words, str]] = {
+    "ok": (Words("HIJAU", "GREEN"), "\x1b[1;32m"),
+    "warn": (Words("KUNING", "AMBER"), "\x1b[1;33m"),
+    "bad": (Words("MERAH", "RED"), "\x1b[1;31m"),
+}
+
+
+def render(findings: Sequence[Finding], lang: Language = "id", colour: bool = False) -> str:
+    """The lines, and one that sums them up. `both`: English under the Indonesian."""
+    lines = [line for f in findings for line in _lines(f, lang, colour)]
+    return "\n".join([*lines, "", *_summary(findings, lang)])
+
+
+def _lines(finding: Finding, lang: Language, colour: bool) -> Iterable[str]:
+    lamp, code = LAMPS[finding.level]
+    word = f"{lamp.en if lang == 'en' else lamp.id:<7}"
+    titles = _in(finding.title, lang)
+    short = finding.level == "ok" and finding.detail
+    yield (f"{code}{word}\x1b[0m" if colour else word) + titles[0] + (f" ({finding.detail})" if short else "")
+    yield from (f"{'':7}{t}" for t in titles[1:])
+    if finding.detail and not short:
+        yield from (f"{'':7}{line}" for line in finding.detail.splitlines())
+    if finding.fix:
+        does = _in(Words("Lakukan", "Do"), lang)
+        yield from (f"  {do + ':':<9}{text}" for do, text in zip(does, _in(finding.fix, lang), strict=True))
+
+
+def _summary(findings: Sequence[Finding], lang: Language) -> list[str]:
+    red, amber = (sum(f.level == level for f in findings) for level in ("bad", "warn"))
+    if not red and not amber:
+        words = Words("Kesimpulan: semua baik.", "In short: all is well.")
+    elif not red:
+        words = Words(
+            f"Kesimpulan: {amber} KUNING. Ronda bekerja; perbaiki bila sempat.", f"In short: {amber} AMBER. Ronda works; see to it in time."
+        )
+    else:
+        words = Words(
+            f"Kesimpulan: {red} MERAH, {amber} KUNING. Kerjakan dari atas.", f"In short: {red} RED, {amber} AMBER. Begin at the top."
+        )
+    return _in(words, lang)
+
+
+def _in(words: Words, lang: Language) -> list[str]:
+    return {"id": [words.id], "en": [words.en], "both": [words.id, words.en]}[lang]
+
+
+def _capital(words: Words) -> Words:
+    return Words(words.id[:1].upper() + words.id[1:], words.en[:1].upper() + words.en[1:])
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.0f} ms" if seconds >= 0.01 else f"{seconds * 1000:.1f} ms"
