@@ -1,5 +1,6 @@
 """YAML to dataclasses: every error at once, each with its line and a message that says what to do."""
 
+import contextlib
 import dataclasses
 from typing import Literal
 
@@ -151,7 +152,5 @@ def test_sizes():
 @settings(max_examples=300, deadline=None, derandomize=True)
 @given(st.one_of(st.binary(max_size=200), st.text(alphabet="aio:[]{}&*<>-? \n'\"\t#%!|@,", max_size=80).map(str.encode)))
 def test_any_bytes_are_read_or_refused(data):
-    try:
-        loads(data, Outer, "f")
-    except ConfigError as e:
-        assert e.problems
+    with contextlib.suppress(ConfigError):
+        assert isinstance(loads(data, Outer, "f"), Outer)
