@@ -1,4 +1,4 @@
-"""What every series is now: a sink that keeps the last batch of each task, and the catalogue of all metrics.
+"""What every series is now: a sink that keeps the last batch of each task.
 
 Law: a task's new batch replaces its old one, so what vanished is gone; a batch of events only leaves it alone. Nothing is
 aggregated. Bounded: at most MAX_SERIES; what is over is dropped and counted.
@@ -6,8 +6,6 @@ aggregated. Bounded: at most MAX_SERIES; what is over is dropped and counted.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from agent import diagnosis, scheduler
-from agent.collector import Kind
 from agent.model import Batch, Metric, Sample
 
 MAX_SERIES = 100_000
@@ -20,17 +18,6 @@ SERIES_DROPPED = Metric("ronda_registry_series_dropped_total", "Samples dropped 
 EVENTS = Metric("ronda_events_total", "Events seen since the agent started.", "counter", ("kind", "severity"))
 STATE_FAILURES = Metric("ronda_state_write_failures_total", "Failed writes of the agent's state to its data directory.", "counter")
 METRICS = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIME, SERIES, SERIES_DROPPED, EVENTS, STATE_FAILURES)
-
-
-def catalogue(kinds: Mapping[str, Kind]) -> dict[str, Metric]:
-    """Every metric that Ronda can expose, by name. Raises ValueError when two have one name."""
-    from agent import web
-
-    found: dict[str, Metric] = {}
-    for metric in (*METRICS, *scheduler.METRICS, *diagnosis.METRICS, *web.METRICS, *(m for k in kinds.values() for m in k.metrics)):
-        if found.setdefault(metric.name, metric) is not metric:
-            raise ValueError(f"two metrics are called {metric.name}")
-    return found
 
 
 class Registry:

@@ -1,0 +1,71 @@
+"""The little that outlives a restart, on disks that refuse."""
+
+import os
+
+import pytest
+
+from agent.diagnosis import Verdict
+from agent.state import StateFile, default_directory
+
+OPEN = Verdict("down", "isp", "certain", 5.0, "DKC-1124-0207", ("x",))
+
+
+def test_an_open_incident_outlives_a_restart(tmp_path):
+    assert StateFile(tmp_path / "new").write("dukcapil", OPEN, 10.0)
+    kept = StateFile(tmp_path / "new").read("dukcapil")
+
+    assert (kept.state, kept.cause, kept.since, kept.incident) == ("down", "isp", 5.0, "DKC-1124-0207")
+    assert kept.confidence == "unknown"
+
+
+def test_another_sites_state_is_not_taken(tmp_path):
+    StateFile(tmp_path).write("dukcapil", OPEN, 10.0)
+
+    assert StateFile(tmp_path).read("rsud") is None
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\x00" * 400, b'{"site": "dukcapil"}', b'{"site":"dukcapil","verdict":{"state":1}}'])
+def test_a_damaged_file_is_said_and_passed_over(tmp_path, damage, caplog):
+    (tmp_path / "state.json").write_bytes(damage)
+
+    assert StateFile(tmp_path).read("dukcapil") is None
+    assert "can't be used" in caplog.text
+
+
+def test_a_disk_that_refuses_is_said_once_and_counted(caplog):
+    state = StateFile(type(default_directory())("/dev/full/ronda"))
+    assert not state.write("a", OPEN, 1.0)
+    assert not state.write("a", OPEN, 2.0)
+
+    assert state.failures == 2
+    assert len(caplog.records) == 1
+    assert "Not a directory" in state.problem
+
+
+@pytest.mark.lab
+def test_a_full_disk_keeps_the_old_file_and_recovers(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    assert os.system(f"mount -t tmpfs -o size=64k none {disk}") == 0
+    try:
+        state = StateFile(disk)
+        assert state.write("a", OPEN, 1.0)
+        (disk / "filler").write_bytes(b"x" * (56 << 10))
+        (disk / "filler2").write_bytes(b"x" * 4096)
+
+        assert not state.write("a", Verdict(), 2.0)
+        assert "No space left" in state.problem
+        assert StateFile(disk).read("a").incident == OPEN.incident
+        assert not (disk / "state.new").exists()
+
+        (disk / "filler").unlink()
+        assert state.write("a", Verdict(), 3.0)
+        assert state.problem == ""
+    finally:
+        os.system(f"umount {disk}")
+
+
+def test_where_it_is_kept():
+    assert str(default_directory({"STATE_DIRECTORY": "/var/lib/ronda:/x"})) == "/var/lib/ronda"
+    assert str(default_directory({"XDG_STATE_HOME": "/s"})) == "/s/ronda"
+    assert str(default_directory({})).endswith("/.local/state/ronda")
