@@ -177,6 +177,7 @@ class Reader:
         self.file = file
         self.problems: list[Problem] = []
         self._values = 0
+        self._lines: dict[str, int] = {}  # of every path read: what the whole finds wrong is told with its part's line
 
     def problem(self, node: yaml.Node, path: str, message: str) -> Any:
         self.problems.append(Problem(self.file, node.start_mark.line + 1, path, message))
@@ -185,6 +186,7 @@ class Reader:
     def read(self, node: yaml.Node, schema: Any, path: str, depth: int = 0) -> Any:
         """The value of `node` as `schema`, or BAD with a problem noted."""
         self._values += 1
+        self._lines[path] = node.start_mark.line + 1
         if self._values > MAX_VALUES or depth > MAX_DEPTH:
             if self._values <= MAX_VALUES + 1 or depth == MAX_DEPTH + 1:
                 self.problem(node, path, "holds too many values, or is nested too deeply")
@@ -242,26 +244,31 @@ class Reader:
             return self.problem(node, path, f"must be a mapping (key: value), is {_noun(node)}")
         hints = typing.get_type_hints(schema, include_extras=True)
         fields = {f.name: f for f in dataclasses.fields(schema) if f.init}
-        nodes: dict[str, yaml.Node] = {}
         values: dict[str, Any] = {}
         for key, key_node, value in self._pairs(node, path):
             if key not in fields:
                 self.problem(key_node, _join(path, key), _unknown(key, fields))
                 continue
-            nodes[key] = key_node
             values[key] = self.read(value, hints[key], _join(path, key), depth + 1)
-        missing = [f.name for f in fields.values() if f.name not in nodes and _required(f)]
+        missing = [f.name for f in fields.values() if f.name not in values and _required(f)]
         for name in missing:
             self.problem(node, _join(path, name), "is missing")
         if missing or BAD in values.values():
             return BAD
-        return self._checked(schema(**values), node, nodes, path)
+        return self._checked(schema(**values), path)
 
-    def _checked(self, made: Any, node: yaml.Node, nodes: dict[str, yaml.Node], path: str) -> Any:
+    def _checked(self, made: Any, path: str) -> Any:
         found = list(made.problems()) if hasattr(made, "problems") else []
         for field, message in found:
-            self.problem(nodes.get(field.split("[")[0].split(".")[0], node), _join(path, field), message)
+            where = _join(path, field)
+            self.problems.append(Problem(self.file, self._line(where), where, message))
         return BAD if found else made
+
+    def _line(self, path: str) -> int:
+        """The line of a path, or of the nearest whole that holds it."""
+        while path and path not in self._lines:
+            path = path[: max(path.rfind("."), path.rfind("["), 0)]
+        return self._lines.get(path, 1)
 
     def _scalar(self, node: yaml.Node, schema: Any, path: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):
