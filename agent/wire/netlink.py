@@ -35,6 +35,7 @@ _ROUTE = struct.Struct("=BBBBBBBBI")  # family, dst length, src length, tos, tab
 _NEIGHBOUR = struct.Struct("=BxxxiHBB")  # family, index, state, flags, type
 _NEXTHOP = struct.Struct("=HBBi")  # length, flags, hops, index
 _STATS = struct.Struct("=8Q")  # rx packets, tx packets, rx bytes, tx bytes, rx errors, tx errors, rx dropped, tx dropped
+_LINK_WANTED = frozenset((1, 3, 4, 10, 16, 18, 0x8012, 23, 33, 35))  # of some sixty; 0x8012: 18 flagged as nested
 _U32, _I32 = struct.Struct("=I"), struct.Struct("=i")
 
 
@@ -171,21 +172,22 @@ def _aligned(length: int) -> int:
     return (length + 3) & ~3
 
 
-def _attributes(data: bytes, at: int) -> dict[int, bytes]:
+def _attributes(data: bytes, at: int, wanted: frozenset[int] | None = None) -> dict[int, bytes]:
     """Type → value. The top two bits of a type are flags (nested, network order)."""
-    found = {}
-    while len(data) - at >= _ATTR.size:
-        length, kind = _ATTR.unpack_from(data, at)
-        if length < _ATTR.size or length > len(data) - at:
-            raise NetlinkError(f"an attribute of {length} bytes in {len(data) - at}")
-        found[kind & 0x3FFF] = data[at + _ATTR.size : at + length]
-        at += _aligned(length)
+    found, end, unpack = {}, len(data), _ATTR.unpack_from
+    while end - at >= 4:
+        length, kind = unpack(data, at)
+        if length < 4 or length > end - at:
+            raise NetlinkError(f"an attribute of {length} bytes in {end - at}")
+        if wanted is None or kind in wanted:
+            found[kind & 0x3FFF] = data[at + 4 : at + length]
+        at += (length + 3) & ~3
     return found
 
 
 def _link(data: bytes) -> Link:
     _, _, index, flags, _ = _LINK.unpack_from(data)
-    a = _attributes(data, _LINK.size)
+    a = _attributes(data, _LINK.size, _LINK_WANTED)
     operstate = a[16][0] if a.get(16) else 0
     return Link(
         index=index,
