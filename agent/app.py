@@ -78,6 +78,15 @@ class Diagnosis:
         return diagnosis.samples(self.verdict, self.changes)
 
 
+class EventLog:
+    """The sink that writes events to the log, until a journal keeps them."""
+
+    def write(self, batch: Batch) -> None:
+        for event in batch.events:
+            level = logging.INFO if event.severity == "info" else logging.WARNING
+            log.log(level, "event %s: %s %s", event.kind, event.message, " ".join(f"{k}={v}" for k, v in event.fields.items()))
+
+
 class App:
     """One running agent; also the `Site` that the pages show."""
 
@@ -89,7 +98,7 @@ class App:
         self.state = StateFile(data_dir)
         self.notifier = Notifier()
         self.config = self._load()
-        self.scheduler = Scheduler(env, [self.registry], self.config.site)
+        self.scheduler = Scheduler(env, [self.registry, EventLog()], self.config.site)
         self.diagnosis = Diagnosis(self, self.state.read(self.config.site))
         self.scheduler.sinks.append(self.diagnosis)
         self.admin = AdminServer(self, self.listen_address(self.config), options.web_config, lifecycle=options.lifecycle)
