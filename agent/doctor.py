@@ -11,7 +11,6 @@ import errno
 import os
 import socket
 import ssl
-import struct
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
@@ -21,7 +20,7 @@ from typing import Literal, NamedTuple
 from agent import privileges, timesync
 from agent.collector import Env, Failure
 from agent.config import ANCHORS, AgentConfig
-from agent.wire import dns
+from agent.wire import dns, icmp
 
 Level = Literal["ok", "warn", "bad"]
 Language = Literal["id", "en", "both"]
@@ -494,29 +493,24 @@ def pinger(rights: privileges.Privileges) -> Ping:
 
 
 async def _echo(address: str, kind: int, seq: int) -> float:
-    """One echo (RFC 792, RFC 4443 4). A token of 8 random bytes tells our answer from all others, whatever the socket."""
-    v6 = ":" in address
-    family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if v6 else (socket.AF_INET, socket.IPPROTO_ICMP)
+    """One echo. A token of 8 random bytes tells our answer from all others, whatever the socket."""
+    version = 6 if ":" in address else 4
+    family, protocol = (socket.AF_INET6, socket.IPPROTO_ICMPV6) if version == 6 else (socket.AF_INET, socket.IPPROTO_ICMP)
     target = socket.getaddrinfo(address, 0, type=socket.SOCK_DGRAM, flags=socket.AI_NUMERICHOST)[0][4]
     token = os.urandom(8)
     loop = asyncio.get_running_loop()
     with socket.socket(family, kind, protocol) as sock:
         sock.setblocking(False)
         started = loop.time()
-        await loop.sock_sendto(sock, _request(128 if v6 else 8, seq, token), target)
+        await loop.sock_sendto(sock, icmp.request(version, os.getpid() & 0xFFFF, seq, token), target)
         while True:
             data, _ = await loop.sock_recvfrom(sock, 2048)
-            if len(data) >= 16 and data.endswith(token) and data[-16] == (129 if v6 else 0):
-                return loop.time() - started
-
-
-def _request(type_: int, seq: int, token: bytes) -> bytes:
-    """With a checksum for raw IPv4; the kernel replaces it on the other sockets (and the identifier on ping sockets)."""
-    body = struct.pack("!HH", os.getpid() & 0xFFFF, seq) + token
-    total = (type_ << 8) + sum(struct.unpack("!6H", body))
-    total = (total & 0xFFFF) + (total >> 16)
-    total = (total & 0xFFFF) + (total >> 16)
-    return struct.pack("!BBH", type_, 0, ~total & 0xFFFF) + body
+            try:
+                message = icmp.strip_ipv4(data).message if version == 4 and kind == socket.SOCK_RAW else data
+                if icmp.parse_reply(version, message).payload == token:
+                    return loop.time() - started
+            except icmp.IcmpError:
+                continue  # on loopback a raw socket hears its own request
 
 
 # --- on screen -------------------------------------------------------------------------------------------------------------
