@@ -4,19 +4,24 @@ Law: each test reads the tree as it is; none is a list that somebody must rememb
 """
 
 import ast
+import dataclasses
 import importlib.metadata
 import re
 import subprocess
 import sys
 import tomllib
+import typing
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import trustme
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
+from agent.config import load_config, schema
 from collectors import KINDS
 
 ROOT = Path(__file__).parent.parent
@@ -307,3 +312,48 @@ def test_nothing_names_where_or_how_it_was_built() -> None:
     pattern = re.compile(r"/work/" r"(main|shared)|/root/\.|py" r"pi\.org|pythonhosted" r"\.org")
     texts = [(name, ROOT / name) for name in files if name and (ROOT / name).is_file()]
     assert [name for name, path in texts if pattern.search(path.read_text(errors="ignore"))] == []
+
+
+# --- the example config ----------------------------------------------------------------------------------------------------
+
+EXAMPLE = ROOT / "config/agent.example.yaml"
+
+
+def fields(schema: Any) -> Iterator[str]:
+    """The names of all fields below a schema, kinds' own configs included."""
+    for inner in typing.get_args(schema):
+        yield from fields(inner)
+    if dataclasses.is_dataclass(schema):
+        hints = typing.get_type_hints(schema, include_extras=True)
+        for field in dataclasses.fields(schema):
+            if field.init:
+                yield field.name
+                yield from fields(hints[field.name])
+
+
+def test_the_example_is_valid_and_uses_every_kind() -> None:
+    config = load_config(EXAMPLE, KINDS)
+    assert {kind for kind, _ in config.tasks()} == set(KINDS)
+
+
+def test_the_example_shows_every_key() -> None:
+    text = EXAMPLE.read_text()
+    assert [
+        name for name in fields(schema(KINDS)) if not re.search(rf"\b{name}:", text) and not re.search(rf"^#\s+{name} ", text, re.MULTILINE)
+    ] == []
+
+
+def test_the_examples_lines_that_need_files_are_valid_too(tmp_path: Path) -> None:
+    ca = trustme.CA()
+    leaf = ca.issue_cert("ronda.example.go.id")
+    ca.cert_pem.write_to_path(str(tmp_path / "ca.pem"))
+    leaf.cert_chain_pems[0].write_to_path(str(tmp_path / "client.pem"))
+    leaf.private_key_pem.write_to_path(str(tmp_path / "client.key"))
+    for name in ("proxy-password", "api-token", "pegawai-password"):
+        (tmp_path / name).write_text("secret\n")
+    for path in tmp_path.iterdir():
+        path.chmod(0o600)
+    text = re.sub(r"^(\s+)#(?=\S)", r"\1", EXAMPLE.read_text(), flags=re.MULTILINE).replace("/etc/ronda", str(tmp_path))
+    whole = tmp_path / "agent.yaml"
+    whole.write_text(text)
+    assert {kind for kind, _ in load_config(whole, KINDS).tasks()} == set(KINDS)
