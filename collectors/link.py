@@ -7,8 +7,8 @@ Needs nothing: no privilege, no program. Works the same for eth0, a USB modem an
 and not `ignore`; the ends of virtual wires that hang in a bridge (containers) are left out. At most MAX_DEVICES; what is over is counted.
 
 Law: an event of rtnetlink says only *what to look at again*; a dump is the truth. So a lost event costs nothing, and a storm of them one
-picture. Each picture begins with a dump of the devices, so its counters are of now. A picture comes 0.1 s after a change (later while
-changes go on: up to 2 s), and every `interval` for the counters. Neighbours are the exception: their events are applied as they come.
+picture. Each picture begins with a dump of the devices, so its counters are of now. A picture comes 0.1 s after a change (2 s after it
+while changes don't end), and every `interval` for the counters. Neighbours are the exception: their events are applied as they come.
 """
 
 import asyncio
@@ -29,7 +29,8 @@ from agent.wire import netlink
 from agent.wire.netlink import Address, Hop, Link, Neighbour, Route
 
 MAX_DEVICES = 64
-PAUSE, LONGEST_PAUSE = 0.1, 2.0  # from a change to its picture; doubled while changes go on
+PAUSE, LONG_PAUSE = 0.1, 2.0  # seconds from a change to its picture; the long one once ...
+STORM = 8  # ... this many pictures in a row had their change within the long pause: a storm, not a plug put in
 TRIES = 5  # dumps that the kernel calls inconsistent, in a row
 FAMILIES: dict[int, str] = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6"}
 USABLE = {"reachable": True, "stale": True, "delay": True, "probe": True, "permanent": True, "noarp": True, "failed": False}
@@ -284,15 +285,18 @@ class LinkWatcher:
 
     async def watch(self) -> AsyncIterator[Sequence[Sample | Event]]:
         """Yields a picture at once, then after each change and each interval. Raises OSError or NetlinkError: could not look."""
-        clock, tables, pause = self._env.clock, Tables(self._config), PAUSE
+        clock, tables, in_a_row = self._env.clock, Tables(self._config), 0
         with Kernel(clock, self._config.timeout) as kernel:
             while True:
                 await _refresh(kernel, tables)
                 yield self._picture(tables)
-                due = clock.monotonic() + self._config.interval
-                quiet_from = clock.monotonic() + LONGEST_PAUSE
-                if await self._changed(kernel, tables, due):
-                    pause = min(pause * 2, LONGEST_PAUSE) if clock.monotonic() < quiet_from else PAUSE
+                began = clock.monotonic()
+                due = began + self._config.interval
+                if not await self._changed(kernel, tables, due):
+                    in_a_row = 0
+                else:
+                    in_a_row = in_a_row + 1 if clock.monotonic() < began + LONG_PAUSE else 0
+                    pause = LONG_PAUSE if in_a_row > STORM else PAUSE
                     await clock.sleep(min(pause, max(0.0, due - clock.monotonic())))
 
     async def _changed(self, kernel: Kernel, tables: Tables, due: float) -> bool:
