@@ -55,7 +55,7 @@ bench: install
 ## make lock      renews requirements.txt from pyproject.toml (needs uv); look at the diff before you commit it
 lock:
 	@$(UV) pip compile pyproject.toml --group dev --universal --python-version 3.11 --upgrade --generate-hashes \
-	   --no-header --no-annotate --no-emit-index-url --quiet --output-file $(VENV)/lock.txt >/dev/null
+	   --no-header --no-emit-index-url --quiet --output-file $(VENV)/lock.txt >/dev/null
 	@{ echo "# Every package that Ronda, its tests and its tools need, pinned by hash. Renew with: make lock"; \
 	   cat $(VENV)/lock.txt; } > requirements.txt
 	@rm $(VENV)/lock.txt
