@@ -20,6 +20,7 @@ from typing import Literal, NamedTuple
 from agent import privileges, timesync
 from agent.collector import Env, Failure
 from agent.config import ANCHORS, AgentConfig
+from agent.sockets import parse_address
 from agent.wire import dns, icmp
 
 Level = Literal["ok", "warn", "bad"]
@@ -60,7 +61,7 @@ class Means:
     rights: privileges.Privileges
     ping: Ping
     kernel_clock: Callable[[], timesync.TimeState] = timesync.read
-    anchors: Sequence[str] = ANCHORS
+    anchors: Sequence[str] = ()  # empty: those of the config, else Ronda's own
     question: tuple[str, str] = QUESTION
     dns_port: int = 53
 
@@ -174,10 +175,11 @@ async def _internet(case: Case) -> list[Finding]:
     if not case.rights.can_ping:
         title = Words("Internet belum bisa diperiksa: ping belum boleh", "The internet can't be examined: pings aren't allowed")
         return [Finding("warn", title, "", PING_FIX)]
-    times = await asyncio.gather(*map(case.means.ping, case.means.anchors))
+    anchors = case.means.anchors or anchors_of(case.config)
+    times = await asyncio.gather(*map(case.means.ping, anchors))
     answered = [t for t in times if t is not None]
-    detail = ", ".join(f"{a} {'–' if t is None else _ms(t)}" for a, t in zip(case.means.anchors, times, strict=True))
-    if len(answered) > 1 or len(answered) == len(case.means.anchors):
+    detail = ", ".join(f"{a} {'–' if t is None else _ms(t)}" for a, t in zip(anchors, times, strict=True))
+    if len(answered) > 1 or len(answered) == len(anchors):
         return [Finding("ok", Words("Internet terjangkau", "The internet is reachable"), detail)]
     if answered:
         title = Words(
@@ -196,6 +198,13 @@ async def _internet(case: Case) -> list[Finding]:
         f"Bila gerbang kantor HIJAU: gangguan penyedia, {case.call.id}", f"If the gateway is GREEN it's the provider: {case.call.en}"
     )
     return [Finding("bad", title, detail, fix)]
+
+
+def anchors_of(config: AgentConfig | None) -> Sequence[str]:
+    """The addresses that the config names as anchors, else Ronda's own: an office may have other ways out than the internet's."""
+    tasks = config.tasks() if config else ()
+    found = [getattr(task, "target", "") for kind, task in tasks if kind == "icmp" and task.labels.get("role") == "anchor"]
+    return [target for target in dict.fromkeys(found) if parse_address(target)] or ANCHORS
 
 
 async def _resolvers(case: Case) -> list[Finding]:

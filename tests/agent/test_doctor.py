@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from agent import doctor, privileges
-from agent.collector import Env
-from agent.config import AgentConfig, OfficeConfig, WebConfig
+from agent.collector import Env, ProbeConfig
+from agent.config import ANCHORS, AgentConfig, OfficeConfig, WebConfig
 from agent.net import Net
 from agent.timesync import TimeState
 from tests.lab.netns import Lab
@@ -194,6 +194,20 @@ def test_two_uplinks_and_a_strict_reverse_path_filter(box: Path) -> None:
 def test_anchors(box: Path, alive: int, level: str, title: str) -> None:
     found = examine(box, ping=ping_of("192.0.2.1", *HEALTHY.anchors[:alive]))
     assert found[title].level == level
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Pings:
+    icmp: tuple[ProbeConfig, ...] = ()
+
+
+def test_the_configs_anchors_come_before_rondas_own() -> None:
+    role = {"role": "anchor"}
+    pings = Pings(
+        icmp=tuple(ProbeConfig(target=t, labels=labels) for t, labels in (("192.0.2.9", role), ("www.lab.test", role), ("192.0.2.8", {})))
+    )
+    assert doctor.anchors_of(AgentConfig(collectors=pings)) == ["192.0.2.9"]
+    assert doctor.anchors_of(AgentConfig(collectors=Pings())) == doctor.anchors_of(None) == ANCHORS
 
 
 def test_kominfos_number_is_in_what_to_do(box: Path) -> None:
