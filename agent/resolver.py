@@ -290,7 +290,10 @@ async def ask(
     reply = await _ask_udp(server, query, port, source, garbage)
     if not reply.message.truncated:
         return reply
-    full = await _ask_tcp(server, query, port, source, garbage)
+    try:
+        full = await _ask_tcp(server, query, port, source, garbage)
+    except Failure as e:
+        raise Failure(e.reason, f"{e.detail} (by TCP, as the answer by UDP was cut off)") from None
     return dataclasses.replace(full, seconds=reply.seconds + full.seconds, truncated=True)
 
 

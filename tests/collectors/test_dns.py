@@ -202,6 +202,13 @@ def test_a_stream_that_ends_early_is_a_reset(env):
     assert (result.reason, result.detail) == ("reset", "127.0.0.1 closed the connection without an answer")
 
 
+def test_a_cut_off_answer_that_tcp_can_not_complete_says_so(env):
+    _, result, _ = asked_of(env, lambda q, t: [reply(q, flags=dns.flags.TC)] if t == "udp" else [])
+
+    assert result.reason == "reset"
+    assert result.detail == "127.0.0.1 closed the connection without an answer (by TCP, as the answer by UDP was cut off)"
+
+
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_port_where_nobody_listens_refuses(env, transport):
     with socket.socket(type=socket.SOCK_DGRAM) as udp:

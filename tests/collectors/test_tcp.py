@@ -2,7 +2,13 @@
 
 import asyncio
 import contextlib
+import fcntl
+import os
+import select
 import socket
+import struct
+import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -202,3 +208,108 @@ def test_a_source_picks_the_family_of_a_name(tmp_path):
     assert looked(env, target="a:1", source="192.0.2.1")[1].detail == "AF_INET"
     assert looked(env, target="a:1", source="eth0")[1].detail == "AF_UNSPEC"
     assert looked(env, target="a:1", source="eth0", family="ipv4")[1].detail == "AF_INET"
+
+
+# -- on a wire of its own
+
+
+@pytest.fixture
+def wire(lab):
+    """A box and a server that listens on port 80; yields (box, server)."""
+    box, server = lab.namespace("box", ipv6=True), lab.namespace("server", ipv6=True)
+    lab.link(box, "eth0", "10.78.1.2/24", server, "eth0", "10.78.1.1/24")
+    box.ip("-6", "address", "add", "fe80::2/64", "dev", "eth0", "nodad")
+    server.ip("-6", "address", "add", "fe80::1/64", "dev", "eth0", "nodad")
+    with server.entered():
+        sock = socket.create_server(("::", 80), family=socket.AF_INET6, dualstack_ipv6=True)
+    with sock:
+        yield box, server
+
+
+@contextlib.contextmanager
+def delay_line(a, b, seconds: float):
+    """A wire of known delay between two namespaces: two TUN devices, 10.79.1.1 and .2, and a thread that carries the packets."""
+    ends = [_tun(ns, f"10.79.1.{i}/24") for i, ns in enumerate((a, b), 1)]
+    stop = threading.Event()
+
+    def carry():
+        flying: list[tuple[float, int, bytes]] = []
+        while not stop.is_set():
+            ready, _, _ = select.select(ends, [], [], 0.001)
+            flying += [(time.monotonic() + seconds, ends[1 - ends.index(fd)], os.read(fd, 2048)) for fd in ready]
+            while flying and flying[0][0] <= time.monotonic():
+                _, to, packet = flying.pop(0)
+                os.write(to, packet)
+
+    carrier = threading.Thread(target=carry)
+    carrier.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        carrier.join()
+        for fd in ends:
+            os.close(fd)
+
+
+def _tun(ns, address: str) -> int:
+    with ns.entered():
+        fd = os.open("/dev/net/tun", os.O_RDWR)
+        fcntl.ioctl(fd, 0x400454CA, struct.pack("16sH22x", b"line0", 0x1001))  # TUNSETIFF, IFF_TUN | IFF_NO_PI
+    ns.ip("address", "add", address, "dev", "line0")
+    ns.ip("link", "set", "line0", "up")
+    return fd
+
+
+@pytest.mark.lab
+def test_the_wires_delay_is_measured_and_a_busy_loop_is_not(wire, env):
+    async def run():
+        looking = asyncio.ensure_future(tcp.TcpCollector(tcp.Config(target="10.79.1.2:80"), env).look())
+        for _ in range(4):
+            await asyncio.sleep(0)
+        time.sleep(0.5)
+        return await looking
+
+    with delay_line(*wire, 0.02), wire[0].entered():
+        look = asyncio.run(run())
+
+    assert look.result.reason == ""
+    assert 0.04 <= look.phases["connect"] < 0.4
+
+
+@pytest.mark.lab
+def test_a_lost_packet_of_the_handshake_counts_as_the_user_waits(wire, env):
+    box, server = wire
+    server.ip("route", "add", "blackhole", "10.78.1.2/32")
+
+    async def run():
+        looking = asyncio.ensure_future(tcp.TcpCollector(tcp.Config(target="10.78.1.1:80"), env).look())
+        await asyncio.sleep(0.3)
+        server.ip("route", "del", "blackhole", "10.78.1.2/32")
+        return await looking
+
+    with box.entered():
+        look = asyncio.run(run())
+
+    assert (look.result.reason, look.retransmits >= 1) == ("", True)
+    assert look.phases["connect"] > 0.9  # the kernel sends a SYN again after a second (RFC 6298 2)
+
+
+@pytest.mark.lab
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"target": "[fe80::1%eth0]:80"}, ""),
+        ({"target": "10.78.1.1:80", "source": "eth0"}, ""),
+        ({"target": "10.78.1.1:81"}, "refused"),
+        ({"target": "192.0.2.1:80"}, "unreachable"),  # no route
+        ({"target": "10.78.1.9:80", "interval": 60.0, "timeout": 20.0}, "unreachable"),  # nobody there to answer ARP
+        ({"target": "[fe80::1%nodev0]:80"}, "send"),
+        ({"target": "10.78.1.1:80", "timeout": 0.3, "source": "lo"}, "timeout"),
+    ],
+)
+def test_reasons_on_the_wire(wire, env, config, reason):
+    with wire[0].entered():
+        _, result = looked(env, **config)
+
+    assert result.reason == reason
