@@ -20,7 +20,7 @@ help:
 
 ## make run       sets up and runs the agent without any config; its page is on this machine only
 run: install
-	@echo "Ronda runs. Its page: http://127.0.0.1:17663/   (Ctrl-C ends it)"
+	@echo "Starting Ronda. Its log names the address of its page; Ctrl-C ends it."
 	@exec $(BIN)/ronda run $(ARGS)
 
 ## make test      sets up (as root also the Debian packages that tests drive) and runs every test

@@ -201,9 +201,9 @@ async def _internet(case: Case) -> list[Finding]:
 
 
 def anchors_of(config: AgentConfig | None) -> Sequence[str]:
-    """The addresses that the config names as anchors, else Ronda's own: an office may have other ways out than the internet's."""
+    """The addresses that are anchors to the diagnosis too (a ping without another role), else Ronda's own."""
     tasks = config.tasks() if config else ()
-    found = [getattr(task, "target", "") for kind, task in tasks if kind == "icmp" and task.labels.get("role") == "anchor"]
+    found = [getattr(task, "target", "") for kind, task in tasks if kind == "icmp" and task.labels.get("role", "anchor") == "anchor"]
     return [target for target in dict.fromkeys(found) if parse_address(target)] or ANCHORS
 
 
