@@ -202,10 +202,8 @@ class Pings:
 
 
 def test_the_configs_anchors_come_before_rondas_own() -> None:
-    role = {"role": "anchor"}
-    pings = Pings(
-        icmp=tuple(ProbeConfig(target=t, labels=labels) for t, labels in (("192.0.2.9", role), ("www.lab.test", role), ("192.0.2.8", {})))
-    )
+    targets = {"gateway": {}, "192.0.2.9": {"role": "anchor"}, "www.lab.test": {}, "192.0.2.8": {"role": "service"}}
+    pings = Pings(icmp=tuple(ProbeConfig(target=target, labels=labels) for target, labels in targets.items()))
     assert doctor.anchors_of(AgentConfig(collectors=pings)) == ["192.0.2.9"]
     assert doctor.anchors_of(AgentConfig(collectors=Pings())) == doctor.anchors_of(None) == ANCHORS
 
