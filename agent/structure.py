@@ -132,7 +132,8 @@ def loads(data: bytes, schema: type[T], file: str) -> T:
     """Reads YAML bytes into `schema`; `file` names them in messages. Raises ConfigError."""
     reader = Reader(file)
     node = _compose(data, file)
-    value = schema() if node is None else reader.read(node, schema, "")
+    start = yaml.Mark(file, 0, 0, 0, None, None)
+    value = reader.read(node or yaml.MappingNode("", [], start, start), schema, "")
     if reader.problems:
         raise ConfigError(sorted(reader.problems, key=lambda p: p.line))
     return typing.cast("T", value)

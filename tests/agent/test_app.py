@@ -262,7 +262,9 @@ def test_the_process_reloads_on_sighup_and_ends_on_sigterm(tmp_path):
 def test_an_address_in_use_is_said_plainly(tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        p = start("--data-dir", str(tmp_path), "--web.listen-address", f"127.0.0.1:{port}")
+        path = tmp_path / "a.yaml"
+        path.write_text("site: s\ncollectors: {tcp: [{target: '127.0.0.1:1'}]}")
+        p = start("--config", str(path), "--data-dir", str(tmp_path), "--web.listen-address", f"127.0.0.1:{port}")
         _, err = p.communicate(timeout=30)
 
     assert p.returncode == 2
@@ -271,8 +273,9 @@ def test_an_address_in_use_is_said_plainly(tmp_path):
 
 
 def test_a_data_directory_that_can_not_be_written_stops_nothing(tmp_path):
-    port = free_port()
-    p = start("--data-dir", "/dev/full/x", "--web.listen-address", f"127.0.0.1:{port}")
+    port, path = free_port(), tmp_path / "a.yaml"
+    path.write_text("site: s\ncollectors: {tcp: [{target: '127.0.0.1:1'}]}")
+    p = start("--config", str(path), "--data-dir", "/dev/full/x", "--web.listen-address", f"127.0.0.1:{port}")
     try:
         assert "ronda_build_info" in wait_for(f"http://127.0.0.1:{port}/metrics")
         p.send_signal(signal.SIGTERM)
