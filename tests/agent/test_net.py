@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import dns.flags
+import dns.message
 import pytest
 
 from agent import resolver, sockets
@@ -234,6 +235,31 @@ def test_a_dead_first_server_delays_and_does_not_hinder(box):
             return found, len(dead)
 
     assert asyncio.run(run()) == (["192.0.2.80", "2001:db8::80"], 2)
+
+
+def test_an_answer_that_comes_after_the_next_server_was_asked_still_counts(box):
+    async def run():
+        loop, late = asyncio.get_running_loop(), []
+
+        class Slow(asyncio.DatagramProtocol):
+            def connection_made(self, transport):
+                self.transport = transport
+
+            def datagram_received(self, data, addr):
+                late.append(lambda: self.transport.sendto(reply(dns.message.from_wire(data), WWW[0]), addr))
+
+        def second(query, transport):  # knows nothing, and is the sign for the first one to answer
+            late.pop()()
+            return []
+
+        slow, _ = await loop.create_datagram_endpoint(Slow, local_addr=("127.0.0.2", 0))
+        port = slow.get_extra_info("sockname")[1]
+        async with serve(second, "127.0.0.3", port):
+            found = await Net(box("nameserver 127.0.0.2\nnameserver 127.0.0.3\n"), port).resolve("www.example", socket.AF_INET)
+        slow.close()
+        return found
+
+    assert asyncio.run(run()) == ["192.0.2.80"]
 
 
 def test_a_server_that_refuses_at_once_is_no_wait(box):
