@@ -59,7 +59,9 @@ THROTTLED = Metric("ronda_host_throttled", "What a Raspberry Pi's firmware holds
 THROTTLED_SEEN = Metric("ronda_host_throttled_since_boot", "What it held back at any time since the boot.", labels=("cause",))
 BOOT = Metric("ronda_host_boot_timestamp_seconds", "When the box was booted, by its wall clock: moves when that is set.")
 UPTIME = Metric("ronda_host_uptime_seconds", "Time since the boot; not touched by changes of the wall clock.")
-SYNCHRONISED = Metric("ronda_clock_synchronised", "Whether the kernel's clock is being kept right by somebody (NTP).")
+SYNCHRONISED = Metric(
+    "ronda_clock_synchronised", "Whether the kernel's clock is kept right by somebody (NTP); absent where it can't be read."
+)
 OFFSET = Metric("ronda_clock_offset_seconds", "What NTP still has to correct; absent while not synchronised.")
 CLOCK_ERROR = Metric("ronda_clock_estimated_error_seconds", "Error of the clock as NTP estimates it; absent while not synchronised.")
 STEPS = Metric("ronda_clock_steps_total", "How often the wall clock jumped by more than a second, seen from the steady one.", "counter")
@@ -68,7 +70,7 @@ METRICS = (
     THROTTLED, THROTTLED_SEEN, BOOT, UPTIME, SYNCHRONISED, OFFSET, CLOCK_ERROR, STEPS,
 )  # fmt: skip
 EVENTS = ("filesystem_readonly", "filesystem_writable", "filesystem_errors", "under_voltage", "clock_stepped", "clock_synchronised",
-          "clock_unsynchronised", "host_booted")  # fmt: skip
+          "clock_unsynchronised", "clock_unreadable", "host_booted")  # fmt: skip
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,7 +201,14 @@ class Host:
             boot = _optional(f"{self._root}/proc/sys/kernel/random/boot_id").strip()
             yield Event("host_booted", "info", f"the box was booted {uptime:.0f} s ago", {"boot_id": boot})
         yield from self._steps_since(self._env.clock.now(), self._env.clock.monotonic(), uptime)
-        yield from self._synchronisation(self._read_clock())
+        try:
+            state, why = self._read_clock(), ""
+        except OSError as e:  # a sandbox may forbid it; the disks are still worth a look, and the event says what is missing
+            state, why = None, str(e)
+        if self._turned("clock unreadable", state is None, first=True) is True:
+            yield Event("clock_unreadable", "warning", f"the kernel's clock state can't be read: {why}")
+        if state:
+            yield from self._synchronisation(state)
 
     def _steps_since(self, wall: float, monotonic: float, uptime: float) -> Iterator[Sample | Event]:
         if self._times:
