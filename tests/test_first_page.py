@@ -27,7 +27,7 @@ site: dukcapil
 web: {{listen: "{LISTEN}"}}
 collectors:
   icmp: [{{target: gateway, interval: 1s}}, {{target: {INTERNET}, interval: 1s}}]
-  tcp: [{{target: {INTERNET}, port: 53, interval: 5s}}]
+  tcp: [{{target: "{INTERNET}:53", interval: 5s}}]
   http: [{{target: "{SITE}", interval: 5s, timeout: 3s, expect: {{status: [200], body: SIAK}}}}]
   dns: [{{target: {INTERNET}, query: siak.lab.test, type: A, interval: 5s, expect: {{answers: [{INTERNET}]}}}}]
 """

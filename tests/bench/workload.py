@@ -10,7 +10,7 @@ import yaml
 from tests.lab.office import CENTRE, GATEWAY, INTERNET, ISP, OFFICE
 
 ICMP = [GATEWAY, ISP, INTERNET, CENTRE, *(f"10.77.3.{n}" for n in range(11, 17))]
-TCP = [(INTERNET, 80), (INTERNET, 443), (INTERNET, 8081), ("10.77.3.11", 8082), ("10.77.3.12", 8083)]
+TCP = [f"{INTERNET}:80", f"{INTERNET}:443", f"{INTERNET}:8081", "10.77.3.11:8082", "10.77.3.12:8083"]
 HTTP = [f"http://{INTERNET}/", f"https://{INTERNET}/", "http://10.77.3.11/", "http://10.77.3.13:8081/", "http://10.77.3.12:8082/"]
 DNS = ["www", "mail", "sipd", "srikandi", "lpse"]
 PORT = 17663
@@ -21,7 +21,7 @@ def ronda(listen: str = f"{OFFICE}:{PORT}", ca: str = "") -> str:
     secure = {"tls": {"ca_file": ca}} if ca else {}
     collectors: dict[str, Any] = {
         "icmp": [{"target": t, "interval": "1s"} for t in ICMP],
-        "tcp": [{"target": t, "port": p, "interval": "15s"} for t, p in TCP],
+        "tcp": [{"target": t, "interval": "15s"} for t in TCP],
         "http": [{"target": t, "interval": "15s", **(secure if t.startswith("https") else {})} for t in HTTP],
         "dns": [{"target": INTERNET, "query": f"{d}.lab.test", "interval": "15s"} for d in DNS],
         "host": [{"interval": "15s"}],
@@ -66,7 +66,7 @@ def prometheus() -> dict[str, Any]:
         _job("ronda", f"{OFFICE}:{PORT}"),
         _job("node", f"{OFFICE}:9100"),
         _job("smokeping", f"{OFFICE}:9374"),
-        _probes("tcp", "tcp", [f"{host}:{port}" for host, port in TCP]),
+        _probes("tcp", "tcp", TCP),
         _probes("http", "http", HTTP),
         *(_probes(f"dns_{d}", f"dns_{d}", [INTERNET]) for d in DNS),
     ]
