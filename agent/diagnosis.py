@@ -72,13 +72,18 @@ class Count:
 
 
 def count(statuses: Iterable[Status], role: str) -> Count:
-    states = [s.state for s in statuses if role_of(s) == role and s.state in ("ok", "checking", "down")]
-    return Count(sum(s != "down" for s in states), len(states))
+    """Only what is settled counts: one that failed for the first time still counts as it did before."""
+    settled = [
+        s.state != "down" for s in statuses if role_of(s) == role and (s.state in ("ok", "down") or (s.state == "checking" and s.reached))
+    ]
+    return Count(sum(settled), len(settled))
 
 
 def judge(statuses: Sequence[Status], carrier: bool | None, now: float, last: Verdict, office: Office) -> Verdict:
     """The verdict now. `carrier`: whether any cable or radio of the box has a signal; None where nobody knows."""
     state, cause, confidence, evidence = _assess(statuses, carrier)
+    if cause == "unknown" and state == "ok" and last.incident:
+        return last  # nobody can tell (a restart, say): what was open stays open until somebody can
     unchanged = state == last.state and cause == last.cause and last.since > 0
     since = last.since if unchanged else now
     opened = last.incident or incident_id(office, now)
@@ -95,14 +100,12 @@ def _assess(statuses: Sequence[Status], carrier: bool | None) -> tuple[str, str,
     resolvers, services = count(statuses, "resolver"), count(statuses, "service")
     evidence = _evidence(carrier, gateway, anchors, resolvers, services)
     outside = anchors.any_up or services.any_up
-    if not anchors.known and not services.known and not gateway.known:
-        return "ok", "unknown", "unknown", evidence
     if outside:
         return (*_inside_trouble(statuses, anchors, resolvers, services), evidence)
-    if not anchors.known and not services.known:
-        return ("down", "gateway", "likely", evidence) if gateway.all_down else ("ok", "unknown", "unknown", evidence)
     if carrier is False:
         return "down", "link", "certain", evidence
+    if not anchors.known and not services.known:
+        return ("down", "gateway", "likely", evidence) if gateway.all_down else ("ok", "unknown", "unknown", evidence)
     if gateway.all_down:
         return "down", "gateway", "certain" if carrier else "likely", evidence
     if gateway.any_up and anchors.all_down:

@@ -7,6 +7,7 @@ import dataclasses
 import inspect
 import typing
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from typing import Any
 
 from agent.collector import Env, Kind, Result
@@ -25,6 +26,8 @@ def printable(value: Any) -> str:
 
 
 def _seconds(key: str, value: Any) -> str:
+    if key.endswith("_at") and isinstance(value, float):
+        return f"{datetime.fromtimestamp(value, UTC):%H:%M:%S.%f}Z"
     small = key.endswith("seconds") or key in ("min", "median", "p99", "max")
     if small and isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 60:
         return f"{value * 1000:.3f} ms"

@@ -132,7 +132,7 @@ def loads(data: bytes, schema: type[T], file: str) -> T:
     """Reads YAML bytes into `schema`; `file` names them in messages. Raises ConfigError."""
     reader = Reader(file)
     node = _compose(data, file)
-    start = yaml.Mark(file, 0, 0, 0, None, None)
+    start = yaml.Mark(file, 0, 0, 0, "", 0)
     value = reader.read(node or yaml.MappingNode("", [], start, start), schema, "")
     if reader.problems:
         raise ConfigError(sorted(reader.problems, key=lambda p: p.line))

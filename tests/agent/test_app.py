@@ -19,15 +19,15 @@ from agent.app import App, Options
 from agent.clock import SystemClock
 from agent.collector import Env, Kind, ProbeConfig, failed, succeeded
 from agent.net import Net
-from agent.structure import ConfigError
+from agent.structure import ConfigError, Duration
 
 ROOT = Path(__file__).parents[2]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ProbeConfig):
-    interval: float = 1.0
-    timeout: float = 1.0
+    interval: Duration = 1.0
+    timeout: Duration = 1.0
     up: bool = True
 
 
@@ -113,10 +113,7 @@ def test_a_bad_file_changes_nothing_and_is_told(tmp_path):
             path.write_text("site: s\ncollectors: {toy: [{target: a, interval: soon}]}")
             problems = await app.reload()
 
-            assert (
-                problems == ['agent.yaml:2: collectors.toy[0].interval: "soon" is not a duration (try 60s)']
-                or "could not convert" in problems[0]
-            )
+            assert problems == ['agent.yaml:2: collectors.toy[0].interval: "soon" is not a duration (try 60s)']
             assert app.scheduler.tasks["toy:a"] is task
             assert "ronda_config_last_reload_successful 0.0" in (await app.metrics(False)).decode()
             assert problems[0] in app.problems

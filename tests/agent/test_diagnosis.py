@@ -17,7 +17,7 @@ def tasks(gateway="", anchors="", resolvers="", services="", reason="timeout"):
     state = {"o": "ok", "d": "down", "u": "unknown", "b": "blind", "c": "checking"}
     kinds = {"gateway": ("icmp", "gateway", gateway), "anchor": ("icmp", "1.1.1.1", anchors), "resolver": ("dns", "r", resolvers)}
     return [
-        Status(f"{role}{i}", kind, target, state=state[c], reason=reason)
+        Status(f"{role}{i}", kind, target, state=state[c], reason=reason, reached=c == "c")
         for role, (kind, target, letters) in {**kinds, "service": ("http", "https://x/", services)}.items()
         for i, c in enumerate(letters)
     ]
@@ -42,6 +42,8 @@ def tasks(gateway="", anchors="", resolvers="", services="", reason="timeout"):
         (tasks("", "ddd"), True, ("down", "unknown", "unknown")),
         (tasks("u", "uuu"), True, ("ok", "unknown", "unknown")),
         (tasks("b", "bbb"), True, ("ok", "unknown", "unknown")),
+        (tasks("b", "bbb"), False, ("down", "link", "certain")),  # no cable, no route: pings can't even be sent
+        (tasks("d", "bbb"), True, ("down", "gateway", "likely")),  # a cable, and no router that gave us a route
         ([], None, ("ok", "unknown", "unknown")),
         (tasks("d"), True, ("down", "gateway", "likely")),
     ],
@@ -61,6 +63,14 @@ def test_an_incident_keeps_its_id_through_changing_causes_and_ends():
     assert first.incident == worse.incident == "DKC-1124-0207"
     assert (first.since, worse.since, same.since, over.since) == (ONSET, ONSET + 60, ONSET + 60, ONSET + 120)
     assert over.incident == ""
+
+
+def test_what_was_open_stays_open_until_somebody_can_tell():
+    was = Verdict("down", "isp", "certain", ONSET, "DKC-1124-0207")
+
+    assert judge(tasks("u", "uuu"), None, ONSET + 9, was, OFFICE) == was
+    assert judge(tasks("o", "uuu"), True, ONSET + 9, was, OFFICE) == was
+    assert judge(tasks("o", "ouu"), True, ONSET + 9, was, OFFICE).state == "ok"
 
 
 def test_evidence_names_no_address():
