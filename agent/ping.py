@@ -107,13 +107,13 @@ def round_trip(stamp: int, received: int, sent: Moment, seen: Moment) -> int:
 class Line:
     """One socket: a family and a source. Made and used on one event loop; raises Failure("send") or PermissionError when made."""
 
-    def __init__(self, net: Net, family: socket.AddressFamily, source: str) -> None:
+    def __init__(self, family: socket.AddressFamily, source: str) -> None:
         self.family, self.source, self.users = family, source, 0
         self.version = 4 if family == socket.AF_INET else 6
         self.ident = int.from_bytes(os.urandom(2))
         self.magic = os.urandom(4)
         self.ignored = 0  # messages that are no reply to us: forged, foreign, damaged, much too late
-        self._net, self._loop = net, asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._key = 0
         self._sent: dict[int, Packet] = {}
         self._room = 256  # bytes for a reply; grows with what is sent
@@ -126,7 +126,7 @@ class Line:
     def _open(self) -> socket.socket:
         sock, self.raw = _make(self.family)
         try:
-            self._net.bind(sock, self.source)
+            sockets.bind(sock, self.source)
             self._set_up(sock)
         except BaseException:
             sock.close()
@@ -349,23 +349,20 @@ class Pinger:
 
     _shared: ClassVar["weakref.WeakKeyDictionary[Net, Pinger]"] = weakref.WeakKeyDictionary()
 
-    def __init__(self, net: Net) -> None:
-        self._net = weakref.ref(net)  # the net is the key of _shared: a strong reference would keep both for ever
+    def __init__(self) -> None:
         self._lines: dict[tuple[int, str], Line] = {}
 
     @classmethod
     def shared(cls, net: Net) -> "Pinger":
         """The pinger of a net, made at first use."""
-        return cls._shared.setdefault(net, cls(net))
+        return cls._shared.setdefault(net, cls())
 
     def line(self, family: socket.AddressFamily, source: str = "") -> Line:
         """A line to use until it is released. Raises Failure("send"), or PermissionError where this process may not ping at all."""
         key = (family, source)
         line = self._lines.get(key)
         if line is None:
-            net = self._net()
-            assert net is not None, "the net outlives its pinger"
-            line = self._lines[key] = Line(net, family, source)
+            line = self._lines[key] = Line(family, source)
         line.users += 1
         return line
 
