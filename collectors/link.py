@@ -31,6 +31,8 @@ from agent.wire.netlink import Address, Hop, Link, Neighbour, Route
 MAX_DEVICES = 64
 PAUSE, LONG_PAUSE = 0.1, 2.0  # seconds from a change to its picture; the long one once ...
 STORM = 8  # ... this many pictures in a row had their change within the long pause: a storm, not a plug put in
+MAX_EVENTS = 500  # datagrams read in one go
+TOLD_BY_TYPE = frozenset({netlink.NEWLINK, netlink.DELLINK, netlink.NEWADDR, netlink.DELADDR})  # events whose bodies say no more
 TRIES = 5  # dumps that the kernel calls inconsistent, in a row
 FAMILIES: dict[int, str] = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6"}
 USABLE = {"reachable": True, "stale": True, "delay": True, "probe": True, "permanent": True, "noarp": True, "failed": False}
@@ -113,6 +115,7 @@ class Kernel:
         try:
             self._sock.setblocking(False)
             self._sock.bind((0, netlink.GROUPS))
+            self._port: int = self._sock.getsockname()[0]
         except OSError:
             self._sock.close()
             raise
@@ -163,7 +166,7 @@ class Kernel:
                 continue
             whole = whole and bool(data)
             for message in netlink.decode(data):
-                if message.sequence != self._sequence:
+                if (message.sequence, message.port) != (self._sequence, self._port):
                     self._note(message)
                     continue
                 whole = whole and not message.interrupted
@@ -175,9 +178,11 @@ class Kernel:
                     return found if whole else None
 
     def drain(self) -> None:
-        """Reads the events that have come."""
-        while (data := self._receive()) is not None:
-            for message in netlink.decode(data):
+        """Reads the events that have come. Bounded: in a storm the loop has other work, and what is stale is known by then."""
+        for _ in range(MAX_EVENTS):
+            if (data := self._receive()) is None:
+                return
+            for message in netlink.decode(data, TOLD_BY_TYPE):
                 self._note(message)
 
     def _receive(self) -> bytes | None:
@@ -194,14 +199,14 @@ class Kernel:
         return data if sender[0] == 0 else b""  # port 0 is the kernel; nobody else has a say
 
     def _note(self, message: netlink.Message) -> None:
-        match message.body:
-            case Link():
+        match message.type, message.body:
+            case ((netlink.NEWLINK | netlink.DELLINK), _):
                 self.stale.add(netlink.GETLINK)
-            case Address():
+            case ((netlink.NEWADDR | netlink.DELADDR), _):
                 self.stale.add(netlink.GETADDR)
-            case Route(prefix=0):
+            case _, Route(prefix=0):
                 self.stale.add(netlink.GETROUTE)
-            case Neighbour() as neighbour:
+            case _, Neighbour() as neighbour:
                 self.neighbours.append((message.type == netlink.NEWNEIGH, neighbour))
 
 

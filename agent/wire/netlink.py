@@ -122,10 +122,14 @@ Body: TypeAlias = Link | Address | Route | Neighbour | Answer | None
 
 
 class Message(NamedTuple):
-    """`body` is None for types that are not ours. `interrupted`: the dump was not consistent, ask again."""
+    """`body` is None for types that are not ours, or skipped. `interrupted`: the dump was not consistent, ask again.
+
+    An event carries the sequence and port of the program that caused it: only both together tell a reply to us.
+    """
 
     type: int
     sequence: int
+    port: int
     interrupted: bool
     body: Body
 
@@ -136,17 +140,17 @@ def dump_request(get: int, sequence: int) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), get, F_REQUEST | F_DUMP, sequence, 0) + body
 
 
-def decode(data: bytes) -> Iterator[Message]:
-    """The messages of one datagram. Raises NetlinkError where the bytes stop making sense."""
+def decode(data: bytes, skip: frozenset[int] = frozenset()) -> Iterator[Message]:
+    """The messages of one datagram; the bodies of the types in `skip` are not read. Raises NetlinkError where the bytes make no sense."""
     at = 0
     while at < len(data):
         if len(data) - at < _HEADER.size:
             raise NetlinkError(f"{len(data) - at} bytes are left over")
-        length, kind, flags, sequence, _ = _HEADER.unpack_from(data, at)
+        length, kind, flags, sequence, port = _HEADER.unpack_from(data, at)
         if length < _HEADER.size or length > len(data) - at:
             raise NetlinkError(f"a message of {length} bytes in {len(data) - at}")
-        body = data[at + _HEADER.size : at + length]
-        yield Message(kind, sequence, bool(flags & F_DUMP_INTR), _body(kind, body))
+        body = None if kind in skip else _body(kind, data[at + _HEADER.size : at + length])
+        yield Message(kind, sequence, port, bool(flags & F_DUMP_INTR), body)
         at += _aligned(length)
 
 

@@ -80,14 +80,15 @@ def test_a_datagram_of_several_messages():
     found = list(netlink.decode(ADDRESS + NEIGHBOUR + DONE))
 
     assert [m.type for m in found] == [netlink.NEWADDR, netlink.NEWNEIGH, netlink.DONE]
-    assert found[-1] == Message(netlink.DONE, 7, False, Answer(0))
+    assert found[-1] == Message(netlink.DONE, 7, found[0].port, False, Answer(0))
+    assert [m.body for m in netlink.decode(ADDRESS + NEIGHBOUR, frozenset({netlink.NEWADDR}))] == [None, found[1].body]
 
 
 def test_errors_and_an_interrupted_dump():
     (refused,) = netlink.decode(a_message(netlink.ERROR, struct.pack("=i", -16) + bytes(16), sequence=9))
     (done,) = netlink.decode(a_message(netlink.DONE, struct.pack("=i", 0), netlink.F_DUMP_INTR))
 
-    assert refused == Message(netlink.ERROR, 9, False, Answer(16))
+    assert refused == Message(netlink.ERROR, 9, 0, False, Answer(16))
     assert done.interrupted
 
 
