@@ -151,6 +151,12 @@ def _status(text: str) -> int:
     return int(text)
 
 
+def _redirects(text: str) -> int:
+    if not re.fullmatch(r"1?\d|20", text, re.ASCII):
+        raise ValueError
+    return int(text)
+
+
 def _content(text: str) -> str:
     if len(text) > 64 << 10:
         raise ValueError
@@ -161,7 +167,7 @@ HeaderName = Annotated[str, Scalar("the name of a header", _header_name)]
 HeaderValue = Annotated[str, Scalar("the value of a header", _value, "printable ASCII on one line")]
 Status = Annotated[int, Scalar("a status", _status, "200 to 599")]
 Content = Annotated[str, Scalar("a body", _content, "at most 64 KiB")]
-Redirects = Annotated[int, Scalar("a number of redirects", lambda t: ("0", *map(str, range(1, 21))).index(t), "0 to 20")]
+Redirects = Annotated[int, Scalar("a number of redirects", _redirects, "0 to 20")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -542,6 +548,13 @@ async def _event(sock: socket.socket, connection: h11.Connection, watch: Stopwat
         if not data:
             return _ended(connection)
         connection.receive_data(data)
+        if connection.their_state is h11.SEND_RESPONSE and not _may_be_http(connection.trailing_data[0]):
+            # said now: an SSH or mail server would wait for our next line, and that be a timeout
+            raise h11.RemoteProtocolError(f"it begins {data[:40]!r}")
+
+
+def _may_be_http(data: bytes) -> bool:
+    return data.startswith(b"HTTP/") or b"HTTP/".startswith(data)
 
 
 def _ended(connection: h11.Connection) -> Any:

@@ -7,6 +7,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import tempfile
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
@@ -38,25 +39,28 @@ def nginx(folder: Path, servers: str, port: int) -> Iterator[None]:
     temps = " ".join(f"{kind}_temp_path {folder}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
     conf.write_text(
         f"{user} daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log notice;\n"
-        f"events {{}}\nhttp {{ access_log {folder}/access.log; {temps} keepalive_timeout 60;\n{servers}\n}}\n"
+        f"events {{}}\nhttp {{ access_log {folder}/access.log; {temps} ssl_protocols TLSv1.2 TLSv1.3;\n{servers}\n}}\n"
     )
     with _running(["nginx", "-p", str(folder), "-c", str(conf), "-e", str(folder / "error.log")], port, folder / "error.log"):
         yield
 
 
 @contextlib.contextmanager
-def squid(folder: Path, port: int, more: str = "http_access allow all") -> Iterator[None]:
-    """Runs squid as a proxy without a cache. `more` says who may use it."""
-    log = folder / "cache.log"
-    conf = folder / "squid.conf"
-    user = "cache_effective_user root\n" if os.geteuid() == 0 else ""
-    conf.write_text(
-        f"http_port 127.0.0.1:{port}\npid_filename {folder}/squid.pid\ncache_log {log}\naccess_log stdio:{folder}/squid-access.log\n"
-        f"cache deny all\ncache_mem 1 MB\nshutdown_lifetime 0 seconds\nvisible_hostname proxy.test\npinger_enable off\n"
-        f"hosts_file {folder}/etc/hosts\ncoredump_dir {folder}\n{user}{more}\n"
-    )
-    with _running(["squid", "-N", "-f", str(conf)], port, log):
-        yield
+def squid(hosts: str, port: int, more: str = "http_access allow all") -> Iterator[None]:
+    """Runs squid as a proxy without a cache. `hosts` is its hosts file, `more` says who may use it."""
+    with tempfile.TemporaryDirectory(prefix="squid-") as name:
+        folder = Path(name)
+        (folder / "hosts").write_text(hosts)
+        if os.geteuid() == 0:  # squid refuses to be root
+            shutil.chown(folder, "proxy")
+        conf = folder / "squid.conf"
+        conf.write_text(
+            f"http_port 127.0.0.1:{port}\npid_filename {folder}/squid.pid\ncache_log {folder}/cache.log\naccess_log none\n"
+            f"cache deny all\ncache_mem 1 MB\nshutdown_lifetime 0 seconds\nvisible_hostname proxy.test\npinger_enable off\n"
+            f"hosts_file {folder}/hosts\ncoredump_dir {folder}\nmax_filedescriptors 256\n{more}\n"
+        )
+        with _running(["squid", "-N", "-n", f"ronda{port}", "-f", str(conf)], port, folder / "cache.log"):
+            yield
 
 
 @contextlib.contextmanager
@@ -74,8 +78,12 @@ def _running(command: list[str], port: int, log: Path) -> Iterator[None]:
             raise AssertionError(f"{command[0]} does not listen: {log.read_text()}")
         yield
     finally:
-        process.kill()
-        process.wait()
+        process.terminate()  # not kill: squid would leave its shared memory behind
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
 
 
 @contextlib.asynccontextmanager
