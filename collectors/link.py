@@ -6,6 +6,8 @@
 Needs nothing: no privilege, no program. Works the same for eth0, a USB modem and a VLAN. Watched are all devices that match `devices`
 and not `ignore`; the ends of virtual wires that hang in a bridge (containers) are left out. At most MAX_DEVICES; what is over is counted.
 
+A tunnel (VPN) is watched too, but has no ronda_link_carrier: its own stays while the cable is out. Addresses and MACs are in events only.
+
 Law: an event of rtnetlink says only *what to look at again*; a dump is the truth. So a lost event costs nothing, and a storm of them one
 picture. Each picture begins with a dump of the devices, so its counters are of now. A picture comes 0.1 s after a change (2 s after it
 while changes don't end), and every `interval` for the counters. Neighbours are the exception: their events are applied as they come.
@@ -36,11 +38,16 @@ TOLD_BY_TYPE = frozenset({netlink.NEWLINK, netlink.DELLINK, netlink.NEWADDR, net
 TRIES = 5  # dumps that the kernel calls inconsistent, in a row
 FAMILIES: dict[int, str] = {socket.AF_INET: "ipv4", socket.AF_INET6: "ipv6"}
 USABLE = {"reachable": True, "stale": True, "delay": True, "probe": True, "permanent": True, "noarp": True, "failed": False}
+TUNNELS = frozenset(  # kinds whose carrier says nothing of a cable: it stays while the cable is out
+    ["tun", "wireguard", "gre", "gretap", "ip6gre", "ipip", "sit", "ip6tnl", "vti", "vti6", "xfrm", "vxlan", "geneve", "dummy", "ifb"]
+)
 NOISE = ("lo", "docker*", "virbr*", "br-*", "cni*", "cali*", "flannel*", "lxcbr*", "ifb*", "dummy*", "sit0", "ip6tnl0", "tunl0")
 
 _D = ("device",)
 UP = Metric("ronda_link_up", "Whether the device is switched on by the administrator.", labels=_D)
-CARRIER = Metric("ronda_link_carrier", "Whether the device is on and has a carrier: a cable with a living end, an association.", labels=_D)
+CARRIER = Metric(
+    "ronda_link_carrier", "Whether the device is on and has a carrier (cable, association); absent for tunnels, which have none.", labels=_D
+)
 LOST = Metric("ronda_link_carrier_lost", "Whether the device has no carrier now, but had one since the agent watches it.", labels=_D)
 CHANGES = Metric("ronda_link_carrier_changes_total", "How often the carrier came or went, as the kernel counts.", "counter", _D)
 SPEED = Metric("ronda_link_speed_bytes_per_second", "Speed that the device negotiated, in one direction; absent where unknown.", labels=_D)
@@ -370,8 +377,9 @@ def has_carrier(link: Link) -> bool:
 def device_samples(link: Link, *, lost: bool, speed: float | None) -> Iterator[Sample]:
     """A device's numbers; `speed` in bytes a second."""
     yield UP(float(link.up), link.name)
-    yield CARRIER(float(has_carrier(link)), link.name)
-    yield LOST(float(lost), link.name)
+    if link.kind not in TUNNELS:
+        yield CARRIER(float(has_carrier(link)), link.name)
+        yield LOST(float(lost), link.name)
     if link.carrier_changes is not None:
         yield CHANGES(link.carrier_changes, link.name)
     if speed is not None:

@@ -522,6 +522,13 @@ def test_speed_is_asked_again_only_when_the_carrier_changed(tmp_path):
     assert speeds(dataclasses.replace(ETH, carrier=False, carrier_changes=5)) == []
 
 
+def test_a_tunnel_has_counters_but_no_carrier():
+    found = {s.metric for s in link.device_samples(other(7, "wg0", kind="wireguard"), lost=False, speed=None)}
+
+    assert not found & {link.CARRIER, link.LOST}
+    assert {link.UP, *link.COUNTERS} <= found
+
+
 def test_a_box_without_any_device_has_a_glance_too():
     samples = list(link.LinkWatcher(link.Config(), real_env())._samples(tables().view(None)))
 
