@@ -74,16 +74,33 @@ class Nameserver(asyncio.DatagramProtocol):
         return self.answer(query, transport)
 
 
+def port_pair(address: str = "127.0.0.1", port: int = 0) -> tuple[socket.socket, socket.socket]:
+    """A UDP and a bound TCP socket on one port. A port that is free for the one may be taken for the other: then the next is tried."""
+    for attempt in range(50):
+        tcp, udp = socket.socket(), socket.socket(type=socket.SOCK_DGRAM)
+        try:
+            tcp.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, int(bool(port)))
+            tcp.bind((address, port))
+            udp.bind(tcp.getsockname())
+        except OSError:
+            tcp.close()
+            udp.close()
+            if port or attempt == 49:
+                raise
+        else:
+            return udp, tcp
+    raise AssertionError
+
+
 @contextlib.asynccontextmanager
 async def serve(answer: Answer, address: str = "127.0.0.1", port: int = 0) -> AsyncIterator[tuple[int, list[str]]]:
     """Serves UDP and TCP; yields the port and the list of what was asked."""
     asked: list[str] = []
-    loop = asyncio.get_running_loop()
-    transport, protocol = await loop.create_datagram_endpoint(lambda: Nameserver(answer, asked), local_addr=(address, port))
-    port = transport.get_extra_info("sockname")[1]
-    server = await asyncio.start_server(protocol.stream, address, port)
+    udp, tcp = port_pair(address, port)
+    transport, protocol = await asyncio.get_running_loop().create_datagram_endpoint(lambda: Nameserver(answer, asked), sock=udp)
+    server = await asyncio.start_server(protocol.stream, sock=tcp)
     try:
-        yield port, asked
+        yield tcp.getsockname()[1], asked
     finally:
         transport.close()
         server.close()
@@ -94,9 +111,10 @@ async def serve(answer: Answer, address: str = "127.0.0.1", port: int = 0) -> As
 @contextlib.contextmanager
 def dnsmasq(directory: Path, *options: str) -> Iterator[int]:
     """A real dnsmasq without upstream on 127.0.0.1; yields its port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    udp, tcp = port_pair()
+    port = udp.getsockname()[1]
+    udp.close()
+    tcp.close()
     command = [str(shutil.which("dnsmasq")), "--keep-in-foreground", "--conf-file=/dev/null", "--pid-file=", "--no-resolv", "--no-hosts"]
     command += ["--listen-address=127.0.0.1", "--bind-interfaces", f"--port={port}", "--local=/#/", "--log-facility=-", *options]
     log = directory / "dnsmasq.log"

@@ -1,7 +1,6 @@
 """dns against a real dnsmasq, and against servers that lie, mumble, cut off or say nothing."""
 
 import asyncio
-import socket
 from pathlib import Path
 
 import dns.flags
@@ -13,7 +12,7 @@ from agent.net import Net
 from agent.structure import ConfigError, loads
 from collectors import dns as kind
 from tests.fakes import FakeClock
-from tests.nameserver import dnsmasq, reply, serve, silent, zone
+from tests.nameserver import dnsmasq, port_pair, reply, serve, silent, zone
 
 RECORD = "www.example. 300 IN A 192.0.2.80"
 
@@ -186,9 +185,8 @@ def test_garbage_alone_is_a_wrong_answer(env):
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_silence_is_a_timeout(env, transport):
-    with socket.socket(type=socket.SOCK_DGRAM) as udp, socket.socket() as tcp:
-        udp.bind(("127.0.0.1", 0))
-        tcp.bind(udp.getsockname())
+    udp, tcp = port_pair()
+    with udp, tcp:
         tcp.listen()
         config = dns_config(f"port: {udp.getsockname()[1]}\ntimeout: 200ms\ntransport: {transport}")
         result = [*asyncio.run(kind.DnsCollector(config, env).collect())][-1]
@@ -211,8 +209,8 @@ def test_a_cut_off_answer_that_tcp_can_not_complete_says_so(env):
 
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
 def test_a_port_where_nobody_listens_refuses(env, transport):
-    with socket.socket(type=socket.SOCK_DGRAM) as udp:
-        udp.bind(("127.0.0.1", 0))
+    udp, tcp = port_pair()
+    with udp, tcp:
         port = udp.getsockname()[1]
 
     result = [*asyncio.run(kind.DnsCollector(dns_config(f"port: {port}\ntransport: {transport}"), env).collect())][-1]
