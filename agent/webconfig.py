@@ -15,6 +15,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from agent.secret import SecretError, check_private
 from agent.structure import ConfigError, Duration, Problem, Scalar, Text, load
 
 log = logging.getLogger("ronda.web")
@@ -203,11 +204,12 @@ def _check_files(path: Path, tls: TlsConfig) -> None:
         try:
             with (path.parent / name).open("rb") as f:
                 f.read(1)
-            mode = (path.parent / name).stat().st_mode
+            if field == "key_file":
+                check_private(path.parent / name)
+        except SecretError as e:
+            raise _problem(path, field, str(e)) from None
         except OSError as e:
             raise _problem(path, field, f"{name} can't be read: {e.strerror}") from None
-        if field == "key_file" and mode & (stat.S_IROTH | stat.S_IWOTH):
-            raise _problem(path, field, f"{name} can be read by everybody on this box; chmod o-rwx {path.parent / name}")
 
 
 class _EncryptedError(ValueError):

@@ -130,7 +130,7 @@ async def _listening(listen: str) -> list[socket.socket]:
     host, port = split_listen(listen)
     opened: list[socket.socket] = []
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+        found = await _addresses(host, port)
         for family, _, _, _, address in dict.fromkeys(found):
             opened.append(_bound(family, address))
     except OSError as e:
@@ -140,6 +140,14 @@ async def _listening(listen: str) -> list[socket.socket]:
             sock.close()
         raise _trouble(listen, e) from None
     return opened
+
+
+async def _addresses(host: str, port: int) -> list[Any]:
+    flags = socket.AI_PASSIVE
+    try:  # at once and without the thread that asyncio would use
+        return socket.getaddrinfo(host or None, port, type=socket.SOCK_STREAM, flags=flags | socket.AI_NUMERICHOST)
+    except socket.gaierror:
+        return await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
 
 
 def _bound(family: int, address: Any) -> socket.socket:
@@ -358,6 +366,8 @@ class Connection:
         while True:
             event = self._next()
             if isinstance(event, h11.Request):
+                if not event.http_version.startswith(b"1."):
+                    raise _EndError(say(505, "Ronda speaks HTTP/1.1"))
                 self.deadline = loop.time() + self.limits.request
                 return event
             if isinstance(event, h11.ConnectionClosed):
