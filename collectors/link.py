@@ -16,9 +16,10 @@ while changes don't end), and every `interval` for the counters. Neighbours are 
 import asyncio
 import dataclasses
 import errno
+import re
 import socket
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from fnmatch import translate
 from pathlib import Path
 from types import TracebackType
 from typing import NamedTuple, Self
@@ -84,11 +85,6 @@ class Config(TaskConfig):
 
     devices: list[Text] = dataclasses.field(default_factory=lambda: ["*"])
     ignore: list[Text] = dataclasses.field(default_factory=lambda: list(NOISE))
-
-    def wants(self, link: Link) -> bool:
-        if link.kind == "veth" and link.master:
-            return False
-        return _matches(link.name, self.devices) and not _matches(link.name, self.ignore)
 
 
 class Gateway(NamedTuple):
@@ -221,7 +217,7 @@ class Tables:
     """What the kernel's tables hold, and the view that follows from them."""
 
     def __init__(self, config: Config) -> None:
-        self.config = config
+        self._devices, self._ignore = _pattern(config.devices), _pattern(config.ignore)
         self.links: list[Link] = []
         self.addresses: list[Address] = []
         self.routes: list[Route] = []
@@ -246,9 +242,14 @@ class Tables:
         else:
             self.neighbours.pop(key, None)
 
+    def _wants(self, link: Link) -> bool:
+        if link.kind == "veth" and link.master:
+            return False
+        return bool(self._devices.match(link.name)) and not self._ignore.match(link.name)
+
     def view(self, before: View | None) -> View:
         """The view now; a gateway of which the kernel has no opinion keeps that of `before`."""
-        wanted = [x for x in sorted(self.links, key=lambda x: x.index) if self.config.wants(x)]
+        wanted = [x for x in sorted(self.links, key=lambda x: x.index) if self._wants(x)]
         names = {x.index: x.name for x in wanted[:MAX_DEVICES]}
         gateways = tuple(sorted(self._gateways(names)))
         addresses: dict[str, set[str]] = {name: set() for name in names.values()}
@@ -460,8 +461,8 @@ def _is_default(route: Route) -> bool:
     return not route.prefix and route.table == netlink.TABLE_MAIN and route.type == netlink.RTN_UNICAST and route.family in FAMILIES
 
 
-def _matches(name: str, patterns: Iterable[str]) -> bool:
-    return any(fnmatchcase(name, p) for p in patterns)
+def _pattern(globs: Iterable[str]) -> re.Pattern[str]:
+    return re.compile("|".join(map(translate, globs)) or "(?!)")  # "(?!)" matches nothing, as no pattern should
 
 
 def glance(samples: Sequence[Sample]) -> str:

@@ -410,6 +410,8 @@ def test_what_is_watched_by_default():
 
     assert set(tables(*links).view(None).links) == {"eth0", "wlan0", "wwan0", "wg0", "br0", "ppp0", "lan0"}
     assert set(tables(*links, config=link.Config(devices=["w*"], ignore=["wg*"])).view(None).links) == {"wlan0", "wwan0"}
+    assert set(tables(*links, config=link.Config(devices=["lo"], ignore=[])).view(None).links) == {"lo"}
+    assert not tables(*links, config=link.Config(devices=[])).view(None).links
 
 
 def test_devices_are_bounded_and_what_is_over_is_counted():
