@@ -128,7 +128,9 @@ class Host:
 
     def _disks(self) -> Iterator[Sample | Event]:
         wanted_readonly, known = parse_fstab(_optional(f"{self._root}/etc/fstab"))
-        for mount in self._mounts():
+        mounts = self._mounts()
+        self._forget_all_but({m.mountpoint for m in mounts})
+        for mount in mounts:
             yield from self._space(mount)
             where = mount.mountpoint
             if not mount.readonly:
@@ -141,6 +143,14 @@ class Host:
                 elif now is False:
                     yield Event("filesystem_writable", "info", f"{where} can be written again", fields)
             yield from self._ext4_errors(mount)
+
+    def _forget_all_but(self, mounted: set[str]) -> None:
+        """Sticks come and go under ever new names; what is kept of them must not grow for ever."""
+        self._writable &= mounted
+        self._errors = {where: n for where, n in self._errors.items() if where in mounted}
+        gone = {c for c in self._conditions if c.startswith("readonly ") and c.removeprefix("readonly ") not in mounted}
+        for condition in gone:
+            del self._conditions[condition]
 
     def _mounts(self) -> list[Mount]:
         """As init sees them: a systemd sandbox makes everything read-only for us alone, and shows binds of its own."""

@@ -154,6 +154,18 @@ def test_an_office_pc(box):
     assert pc.series(host.THROTTLED) == {}
 
 
+def test_sticks_under_ever_new_names_leave_nothing_behind(box):
+    pi = box("pi")
+    mounts = (pi.root / "proc/1/mountinfo").read_text()
+    for i in range(50):
+        pi.write("proc/1/mountinfo", mounts + f"90 28 8:17 / /media/stick{i} rw - ext4 /dev/sdb1 rw\n")
+        pi.write("sys/fs/ext4/sdb1/errors_count", "0\n")
+        pi.look()
+    assert len(pi.host._writable) <= 4
+    assert len(pi.host._errors) <= 2
+    assert len(pi.host._conditions) <= 7
+
+
 def test_a_sensor_that_falls_silent_loses_its_series(box):
     pi = box("pi")
     (pi.root / "sys/class/thermal/thermal_zone0/temp").unlink()
