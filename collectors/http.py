@@ -25,6 +25,7 @@ import asyncio
 import base64
 import contextlib
 import dataclasses
+import functools
 import re
 import socket
 import ssl
@@ -102,6 +103,7 @@ class Url(NamedTuple):
         return f"{self.scheme}://{self.authority}{self.path}"
 
 
+@functools.lru_cache(maxsize=256)
 def parse_url(text: str) -> Url:
     """An http or https URL. Raises ValueError with what is wrong, which never holds credentials."""
     if re.search(r"[\x00-\x20\x7f\\]", text) or len(text) > 2000:
