@@ -156,8 +156,8 @@ def _once_config(kind: Kind, args: argparse.Namespace) -> Any:
 
     options = list(args.options)
     lines = []
-    if args.target and "=" in args.target and "://" not in args.target and not _has_target(kind):
-        options.insert(0, args.target)
+    if args.target and args.target.partition("=")[0] in kind.config.__dataclass_fields__ and "=" in args.target:
+        options.insert(0, args.target)  # a kind without a target, or one that has a default
     elif args.target:
         lines.append(f"target: {json.dumps(args.target)}")
     for key in ("timeout", "source"):
@@ -179,10 +179,6 @@ def _at_least(timeout: str, seconds: float) -> str:
         return f"{max(seconds, parse_duration(timeout)):g}s"
     except ValueError:
         return f"{seconds:g}s"
-
-
-def _has_target(kind: Kind) -> bool:
-    return "target" in kind.config.__dataclass_fields__
 
 
 async def _look(kind: Kind, config: Any, args: argparse.Namespace) -> dict[str, Any]:

@@ -10,12 +10,12 @@ import socket
 import zoneinfo
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_type_hints
 
 import yaml
 
 from agent.collector import Kind, TaskConfig
-from agent.structure import ConfigError, Listen, Scalar, Slug, Text, load
+from agent.structure import ConfigError, Listen, Scalar, Slug, Text, load, loads
 
 MAX_TASKS = 2000
 ANCHORS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")  # three networks of three owners: one of them down is not the internet down
@@ -140,10 +140,12 @@ def discover(kinds: Mapping[str, Kind], gateways: list[str], resolvers: list[str
     def of(kind: str, *configs: dict[str, Any]) -> list[Any]:
         return [kinds[kind].config(**c) for c in configs] if kind in kinds else []
 
+    # whether the resolver answers at all is the question here, not what it makes of the name
+    any_answer = loads(b"rcode: [NOERROR, NXDOMAIN]", get_type_hints(kinds["dns"].config)["expect"], "") if "dns" in kinds else None
     way_out = [{"target": "gateway"}] if gateways else []
     found = {
         "icmp": of("icmp", *way_out, *({"target": a, "labels": {"role": "anchor"}} for a in ANCHORS)),
-        "dns": of("dns", *({"target": r, "query": "go.id", "type": "NS"} for r in resolvers)),
+        "dns": of("dns", *({"target": r, "query": "go.id", "type": "NS", "expect": any_answer} for r in resolvers)),
         "link": of("link", {}),
         "host": of("host", {}),
     }
