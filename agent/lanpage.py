@@ -43,12 +43,12 @@ def render(site: "Site", now: float, note: Note) -> str:
             f'<main class="{head.colour}"><section class="state">{_state(head)}{_since(verdict.since, now, site.timezone)}</section>',
             _note(note),
             "" if fine else _cause(cause, verdict.confidence),
-            "" if fine else _steps(cause),
+            _steps(cause, fine=fine),
             _incident(verdict.incident),
             _button(),
             _phone(site.phone),
             "</main>",
-            f"<footer>{_two(texts.LAN['updated'], ' ' + texts.clock_time(now, now, site.timezone, 'id'))} · Ronda</footer>",
+            f"<footer>{_two(_updated(now, site.timezone))}</footer>",
         )
     )
     refresh = f"{REFRESH_CHECKING if note.checking else REFRESH}; url=/"
@@ -60,16 +60,22 @@ def render(site: "Site", now: float, note: Note) -> str:
     )
 
 
-def _two(text: Text, more: str = "") -> str:
-    """A text in both languages; `more` is escaped here."""
-    return f'{html.escape(text.id + more)}<span class="en" lang="en">{html.escape(text.en + more)}</span>'
+def _two(text: Text) -> str:
+    """A text in both languages, escaped."""
+    return f'{html.escape(text.id)}<span class="en" lang="en">{html.escape(text.en)}</span>'
+
+
+def _updated(now: float, zone: str) -> Text:
+    said = texts.LAN["updated"]
+    return Text(f"{said.id} {texts.clock_time(now, now, zone, 'id')}", f"{said.en} {texts.clock_time(now, now, zone, 'en')}")
 
 
 def _state(head: texts.Headline) -> str:
     return (
         f'<p class="shape" aria-hidden="true">{head.shape}</p>'
         f'<h1><span class="subject">{html.escape(head.subject.id)}:</span> <strong>{html.escape(head.word.id)}</strong></h1>'
-        f'<p class="en" lang="en">{html.escape(f"{head.subject.en}: {head.word.en}")}</p>'
+        f"{f'<p class=but>{html.escape(head.but.id)}</p>' if head.but.id else ''}"
+        f'<p class="en" lang="en">{html.escape(f"{head.subject.en}: {head.word.en} {head.but.en}")}</p>'
     )
 
 
@@ -96,9 +102,9 @@ def _cause(cause: texts.Cause, confidence: str) -> str:
     return f'<section><p class="cause">{_two(cause.plain)}</p>{doubt}</section>'
 
 
-def _steps(cause: texts.Cause) -> str:
+def _steps(cause: texts.Cause, *, fine: bool) -> str:
     items = "".join(f"<li>{_two(step)}</li>" for step in cause.steps)
-    return f"<section><h2>{_two(texts.LAN['todo'])}</h2><ol>{items}</ol></section>"
+    return f"<section><h2>{_two(texts.LAN['still' if fine else 'todo'])}</h2><ol>{items}</ol></section>"
 
 
 def _incident(incident: str) -> str:
@@ -134,7 +140,7 @@ p{margin:0}.site{font-weight:600;overflow-wrap:anywhere}
 .ok .state{background:var(--ok)}.warn .state{background:var(--warn)}.bad .state{background:var(--bad)}.none .state{background:var(--none)}
 .shape{font-size:2.6rem;line-height:1}h1{margin:.2rem 0 0;font-size:1.25rem;font-weight:500}
 h1 strong{display:block;font-size:2.5rem;line-height:1.15;letter-spacing:.01em;overflow-wrap:anywhere}
-.since{margin-top:.6rem}
+.but{font-size:1.15rem;font-weight:600}.since{margin-top:.6rem}
 section{margin-top:1rem}.note{margin-top:1rem;padding:.7rem 1rem;
 border-left:.35rem solid var(--none);background:var(--card);border-radius:.4rem}
 .cause{font-size:1.2rem;font-weight:600}.doubt{color:var(--soft);margin-top:.3rem}

@@ -78,11 +78,12 @@ def _group(kind: str, statuses: Sequence[Status], items: dict[str, str], lang: L
 
 def _item(status: Status, lang: Lang, now: float, zone: str, *, drawn: bool) -> str:
     mark = texts.TASK_STATES[status.state]
+    drawing, highest = _drawing(status, lang, now) if drawn else ("", "")
     return (
         f'<li class="{status.state}"><div class="what"><span class="state"><i aria-hidden="true">{mark.shape}</i> '
         f"{html.escape(mark.word.of(lang))}</span> <b>{_cut(_name(status, lang), 120)}</b>"
         f'<small>{_cut(_roles(status), 160)}</small></div><div class="how"><span class="value">{_cut(_value(status, lang), 120)}</span>'
-        f"{_age(status, lang, now)}</div>{_why(status, lang, now, zone)}{_drawing(status, lang, now) if drawn else ''}</li>"
+        f"{_age(status, lang, now)}{highest}</div>{_why(status, lang, now, zone)}{drawing}</li>"
     )
 
 
@@ -137,8 +138,11 @@ def _why(status: Status, lang: Lang, now: float, zone: str) -> str:
     return f'<p class="why">{shown}{f"<small>{_cut(detail, 300)}</small>" if detail else ""}</p>'
 
 
-def _drawing(status: Status, lang: Lang, now: float) -> str:
+def _drawing(status: Status, lang: Lang, now: float) -> tuple[str, str]:
+    """(the picture of the last hours, what its highest point is); empty where nothing was seen yet."""
     made, sums = svg.cells(status.history.points(now))
+    if not sums.ok + sums.down + sums.blind:
+        return "", ""
     words = [
         f"{texts.age(minutes * 60, lang)} {word}"
         for minutes, word in (
@@ -149,9 +153,9 @@ def _drawing(status: Status, lang: Lang, now: float) -> str:
         )
         if minutes
     ]
-    if sums.highest is not None:
-        words.append(f"{PAGE['highest'].of(lang)} {texts.seconds(sums.highest, lang)}")
-    return svg.picture(made, sums.highest, f"{PAGE['hours'].of(lang)}: {', '.join(words)}")
+    highest = f"{PAGE['highest'].of(lang)} {texts.seconds(sums.highest, lang)}" if sums.highest is not None else ""
+    said = f"{PAGE['hours'].of(lang)}: {', '.join([*words, highest] if highest else words)}"
+    return svg.picture(made, sums.highest, said), f"<small>{html.escape(highest)}</small>" if highest else ""
 
 
 # -- around the tasks ---------------------------------------------------------------------------------------------------------

@@ -116,9 +116,18 @@ CAUSES = {
         Text("tidak ada gangguan", "no trouble"),
         Text("Tidak ada gangguan.", "There is no trouble."),
         (
-            Text("Tidak perlu melakukan apa-apa.", "Nothing needs to be done."),
-            Text("Jika satu situs saja tidak terbuka, coba situs lain dulu.", "If just one site does not open, try another one first."),
-            Text("Jika komputer Anda saja yang bermasalah, hidupkan ulang komputer itu.", "If only your computer has trouble, restart it."),
+            Text(
+                "Coba situs lain. Jika satu saja yang tidak terbuka, situs itu yang bermasalah.",
+                "Try another site. If just one does not open, the trouble is there.",
+            ),
+            Text(
+                "Coba komputer atau HP lain. Jika satu saja yang bermasalah, hidupkan ulang yang itu.",
+                "Try another computer or phone. If just one has trouble, restart that one.",
+            ),
+            Text(
+                "Jika semuanya bermasalah, tekan Periksa sekarang, lalu hubungi Kominfo.",
+                "If all have trouble, press Check now, then call Kominfo.",
+            ),
         ),
     ),
     "power": Cause(
@@ -235,8 +244,8 @@ CAUSES = {
         Text("Internet tertahan: ada halaman masuk (login) yang harus diisi.", "The internet is held back by a login page."),
         (
             Text(
-                "Buka sebuah situs di peramban; biasanya halaman masuk muncul.",
-                "Open any site in the browser; usually the login page appears.",
+                "Buka sebuah situs, misalnya di Chrome; biasanya halaman masuk muncul.",
+                "Open any site, in Chrome for instance; usually the login page appears.",
             ),
             Text(
                 "Isi nama dan sandi yang diberikan penyedia atau pengelola gedung.",
@@ -284,30 +293,32 @@ CAUSES = {
                 "Pastikan kotak internet (router) dan kotak Ronda menyala.",
                 "Make sure the internet box (router) and the Ronda box have power.",
             ),
-            _TELL,
+            Text("Jika 15 menit kemudian masih begini, hubungi Kominfo.", "If it is still so after 15 minutes, call Kominfo."),
         ),
     ),
 }
 
 
 class Headline(NamedTuple):
-    """The clerk's large line: `colour` is ok, warn, bad or none; `shape` says the same without colour."""
+    """The clerk's large line: `colour` is ok, warn, bad or none; `shape` says the same without colour; `but` stands below it."""
 
     colour: str
     shape: str
     subject: Text
     word: Text
+    but: Text = Text("", "")
 
 
 _INTERNET = Text("Internet", "Internet")
 _OFFICE = Text("Kantor", "Office")
-FINE = Headline("ok", "✓", _INTERNET, Text("BAIK", "FINE"))
+_FINE = Text("BAIK", "FINE")
+FINE = Headline("ok", "✓", _INTERNET, _FINE)
 SLOW = Headline("warn", "△", _INTERNET, Text("LAMBAT", "SLOW"))
 IMPAIRED = Headline("warn", "△", _INTERNET, Text("TERGANGGU", "IMPAIRED"))
 CUT = Headline("bad", "✕", _INTERNET, Text("PUTUS", "CUT OFF"))
 NOT_KNOWN = Headline("none", "?", _INTERNET, Text("BELUM DIKETAHUI", "NOT KNOWN YET"))
-APPLICATION = Headline("warn", "△", Text("Internet baik, aplikasi", "Internet fine, application"), Text("MATI", "DOWN"))
-CENTRE = Headline("warn", "△", Text("Internet baik, server Kominfo", "Internet fine, Kominfo server"), Text("PUTUS", "OUT OF REACH"))
+APPLICATION = Headline("warn", "△", _INTERNET, _FINE, Text("tetapi ada aplikasi yang mati", "but an application is down"))
+CENTRE = Headline("warn", "△", _INTERNET, _FINE, Text("tetapi server Kominfo tak terjangkau", "but the Kominfo server is out of reach"))
 _OTHER = {
     "silent": Headline("none", "?", _OFFICE, Text("TANPA KABAR", "SILENT")),
     "closed": Headline("none", "–", _OFFICE, Text("TUTUP", "CLOSED")),
@@ -322,7 +333,7 @@ def headline(state: str, cause: str) -> Headline:
     if state == "ok":
         return FINE if cause == "ok" else NOT_KNOWN if cause == "unknown" else IMPAIRED
     if state == "degraded":
-        return {"service": APPLICATION, "centre": CENTRE, "saturated": SLOW, "unknown": SLOW}.get(cause, IMPAIRED)
+        return {"service": APPLICATION, "centre": CENTRE, "saturated": SLOW, "unknown": SLOW, "host": NOT_KNOWN}.get(cause, IMPAIRED)
     return CUT if state == "down" else _OTHER.get(state, NOT_KNOWN)
 
 
@@ -360,6 +371,7 @@ PAGE = {
 
 LAN = {
     "since": Text("Sejak", "Since"),
+    "still": Text("Jika Anda tetap merasa ada masalah", "If you still have trouble"),
     "todo": Text("Yang perlu dilakukan", "What to do"),
     "incident": Text("Nomor gangguan", "Incident number"),
     "say_it": Text("sebutkan saat menelepon", "say it on the phone"),
