@@ -46,7 +46,6 @@ _SOL_IP, _SOL_IPV6, _SOL_RAW, _SOL_ICMPV6, _ICMP_FILTER = 0, 41, 255, 58, 1
 _ERROR_QUEUE = socket.MSG_ERRQUEUE | socket.MSG_DONTWAIT
 _TIME = struct.Struct("=qq")
 _HOPS = struct.Struct("=i")
-_GONE = {errno.ENODEV, errno.ENXIO, errno.EADDRNOTAVAIL, errno.EINVAL, errno.ENETUNREACH, errno.EBADF}  # a source that vanished
 
 
 class Moment(NamedTuple):
@@ -118,6 +117,7 @@ class Line:
         self._sent: dict[int, Packet] = {}
         self._room = 256  # bytes for a reply; grows with what is sent
         self._sock: socket.socket | None = None
+        self._index = 0
         self.raw = False
         self._open()
 
@@ -131,7 +131,7 @@ class Line:
         except BaseException:
             sock.close()
             raise
-        self._sock = sock
+        self._sock, self._index = sock, _index_of(self.source)
         self._loop.add_reader(sock, self._ready)
         return sock
 
@@ -159,7 +159,7 @@ class Line:
             self._sock = None
 
     def _reopen(self) -> None:
-        """After the source has vanished: what is in flight can't come back."""
+        """After the interface has vanished: what is in flight can't come back."""
         self.close()
         for packet in self._sent.values():
             packet.void = packet.replies == 0
@@ -179,8 +179,8 @@ class Line:
         message = icmp.request(self.version, self.ident, seq, icmp.payload(icmp.Mark(self.magic, packet.key, packet.cookie), size))
         try:
             self._transmit(packet, message, address)
-        except OSError as e:
-            self._recover(e)
+        except OSError:
+            self._recover()
             try:
                 self._transmit(packet, message, address)
             except OSError as again:
@@ -194,9 +194,9 @@ class Line:
         self._sent[packet.key] = packet
         self._read_errors(until=packet)  # the stamp is there by now, unless the packet waits in a queue; saves a wake-up
 
-    def _recover(self, error: OSError) -> None:
-        """Clears what may be left from another packet, and makes the socket anew where its source may have gone."""
-        if self.source and error.errno in _GONE:
+    def _recover(self) -> None:
+        """Clears what may be left from another packet. An interface that was made anew has another index than the one we are bound to."""
+        if self._index and self._index != _index_of(self.source):
             self._reopen()
         else:
             self._read_errors()
@@ -319,6 +319,14 @@ def _make(family: socket.AddressFamily) -> tuple[socket.socket, bool]:
         raise PermissionError("may not ping: neither sysctl net.ipv4.ping_group_range nor CAP_NET_RAW allows it") from None
     except OSError as e:
         raise Failure("send", f"no ICMP socket: {e.strerror}") from None
+
+
+def _index_of(interface: str) -> int:
+    """The number of an interface; 0: there is none of this name (an address has none either)."""
+    try:
+        return socket.if_nametoindex(interface)
+    except OSError:
+        return 0
 
 
 def _attach(sock: socket.socket, program: bytes) -> None:

@@ -233,6 +233,7 @@ class IcmpCollector:
             packet = line.send(self, address, self.config.size)
         except Failure:
             self.tally.send_errors += 1
+            self._to = ("", ())  # a %zone is a number there, and another one once its interface was made anew
             raise
         self.tally.sent += 1
         self._flight.append(packet)

@@ -283,7 +283,7 @@ def test_our_own_trouble_and_an_interface_that_comes_back(lab, raw):
 
     before, gone, after, dropped, packet = asyncio.run(main())
     assert before == after == ["", "", ""]
-    assert gone == ["send", "send", "unreachable"]
+    assert gone == ["send", "unreachable", "unreachable"]
     assert dropped == ["send", "send", "send"]
     assert packet.stamp > packet.sent.wall, "a refused send led the stamps astray"
 

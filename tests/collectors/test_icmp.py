@@ -395,6 +395,33 @@ def test_a_source_that_is_not_there(lab):
 
 
 @pytest.mark.lab
+@pytest.mark.parametrize("source", ["", "eth0"])
+def test_a_link_local_target_on_an_interface_that_is_made_anew(lab, source):
+    a, b = wired(lab, ipv6=True)
+
+    def addresses():
+        for ns, n in ((a, 1), (b, 2)):
+            ns.ip("address", "add", f"fe80::{n}/64", "dev", "eth0", "nodad")
+
+    async def main():
+        async with collecting(target="fe80::2%eth0", source=source, timeout=0.3) as collector:
+            addresses()
+            before, _ = await look(collector)
+            a.ip("link", "del", "eth0")
+            gone, _ = await look(collector)
+            lab.link(a, "spare", "10.77.1.9/24", b, "spare", "10.77.1.8/24")  # takes the old one's number
+            lab.link(a, "eth0", "10.77.1.1/24", b, "eth0", f"{NEAR}/24")
+            addresses()
+            after, tally = await look(collector)
+            return before, gone, after, tally
+
+    before, gone, after, tally = in_namespace(a, main)
+    assert (before.reason, after.reason) == ("", "")
+    assert gone.reason in ("send", "unreachable")
+    assert (tally.sent, tally.send_errors) == (2, 1)
+
+
+@pytest.mark.lab
 def test_gateway_and_names_that_are_not_there(lab):
     a, _ = wired(lab)
 
