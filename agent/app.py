@@ -71,7 +71,8 @@ class Diagnosis:
         self.verdict = diagnosis.judge(self._app.scheduler.statuses(), self.carrier, now, last, self._app.office)
         if (last.state, last.cause) != (self.verdict.state, self.verdict.cause):
             self.changes += 1
-            log.warning("verdict: %s, %s %s", self.verdict.state, self.verdict.cause, self.verdict.incident)
+            level = logging.INFO if self.verdict.state == "ok" else logging.WARNING
+            log.log(level, "verdict: %s, cause %s %s", self.verdict.state, self.verdict.cause, self.verdict.incident)
             self._app.save_soon()
 
     def samples(self) -> Iterable[Sample]:
