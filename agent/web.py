@@ -45,7 +45,7 @@ SECURITY_HEADERS = {
     "base-uri 'none'; frame-ancestors 'none'",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",  # with no-referrer, browsers send `Origin: null` from our own forms too
     "Cache-Control": "no-store",
 }
 
@@ -172,10 +172,13 @@ def takes_gzip(accept_encoding: str) -> bool:
 
 
 def from_elsewhere(request: Request) -> bool:
-    """Whether a browser sent this on behalf of another site's page (CSRF). What is no browser sends none of these headers."""
-    fetched = request.headers.get("sec-fetch-site", "same-origin")
-    if fetched not in ("same-origin", "none"):
-        return True
+    """Whether a browser sent this on behalf of another site's page (CSRF). What is no browser sends none of these headers.
+
+    Sec-Fetch-Site is the better witness, but browsers leave it out where the page came by plain HTTP.
+    """
+    fetched = request.headers.get("sec-fetch-site")
+    if fetched is not None:
+        return fetched not in ("same-origin", "none")
     origin = request.headers.get("origin")
     if origin is None:
         return False

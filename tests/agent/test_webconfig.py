@@ -106,7 +106,10 @@ def test_who_is_admitted(folder, sans, allowed, admitted):
         (tls("client_auth_type: Maybe"), 'web.yml:4: tls_server_config.client_auth_type: "Maybe" is not one of'),
         (tls("client_auth_type: RequireAndVerifyClientCert"), "client_ca_file: is missing"),
         (tls("client_ca_file: ca.pem"), "client_auth_type: is NoClientCert, so client_ca_file"),
-        (tls("client_auth_type: RequireAndVerifyClientCert", "client_ca_file: no.pem"), "web.yml:5: tls_server_config.client_ca_file: no.pem"),
+        (
+            tls("client_auth_type: RequireAndVerifyClientCert", "client_ca_file: no.pem"),
+            "web.yml:5: tls_server_config.client_ca_file: no.pem can't be read",
+        ),
         (tls("client_auth_type: RequireAndVerifyClientCert", "client_ca_file: web.key"), "web.key can't be used"),
         (tls("cipher_suites: [TLS_RSA_WITH_RC4_128_SHA]"), "cipher_suites[0]: \"TLS_RSA_WITH_RC4_128_SHA\" is not one of"),
         (tls("curve_preferences: [CurveP256, CurveP384]"), "one curve only"),
