@@ -3,9 +3,10 @@
     collectors:
       host: [{interval: 15s}]
 
-Needs nothing. Everything is read from proc/, sys/ and etc/ below `env.root`, so a test gives it a tree of files (tests/fixtures/host/);
-psutil would read the real /proc whatever the root. Two things are asked of the kernel itself: the size of filesystems (statvfs on the
-mountpoint below the root) and the state of its clock (agent.timesync; it describes the machine, not the tree, so tests inject it).
+Needs nothing. Everything is read from proc/, sys/ and etc/ below `env.root`, so a test gives it a tree of files (tests/fixtures/host/):
+by psutil what it reads below a root (processor, memory, disk traffic, boot), by ourselves what it would read from the real machine
+whatever the root, or could hang on (sensors, filesystems, the firmware's word). Two things are asked of the kernel itself: the size of
+filesystems (statvfs on the mountpoint below the root) and its clock (agent.timesync; it describes the machine, so tests inject it).
 
 Law: no read here may hang. Only filesystems on local disks are asked (LOCAL): statvfs on a dead NFS or FUSE mount would never return and
 the loop with it. What is not there (a sensor, a Pi's firmware) has no series; what must be there and is not raises. Everything is bounded.
@@ -18,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import psutil
+
 from agent import timesync
 from agent.collector import Env, Kind, Poller, TaskConfig
 from agent.model import Event, Metric, Sample
@@ -27,7 +30,6 @@ LOCAL = frozenset(["ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "vfat", "exfa
 NOT_OURS = ("/var/lib/docker", "/var/lib/containers", "/var/lib/kubelet", "/var/lib/lxc", "/snap", "/run", "/dev", "/proc", "/sys")
 DISK = re.compile(r"(sd[a-z]+|hd[a-z]+|vd[a-z]+|xvd[a-z]+|nvme\d+n\d+|mmcblk\d+)")
 HWMON = frozenset(["coretemp", "k10temp", "zenpower", "cpu_thermal", "soc_thermal"])  # others are slow, wake a disk, or hang with it
-MEMINFO = re.compile(r"^(MemTotal|MemAvailable|SwapTotal|SwapFree): +(\d+) kB$", re.MULTILINE)
 MODES = ("user", "nice", "system", "idle", "iowait", "irq", "softirq", "steal")
 CAUSES = ("under_voltage", "frequency_capped", "throttled", "soft_temperature_limit")
 STEP_SECONDS = 1.0  # NTP slews at most 0.5 ms a second; more than this between two looks is somebody setting the clock
@@ -110,21 +112,26 @@ class Host:
         return seen
 
     def _basics(self) -> Iterator[Sample]:
-        proc = f"{self._root}/proc"
-        stat = _read(f"{proc}/stat")
-        for mode, seconds in parse_cpu(stat).items():
+        psutil.PROCFS_PATH = f"{self._root}/proc"  # psutil's own way to another root; set anew, it is the module's
+        try:
+            times, memory, swap = psutil.cpu_times(), psutil.virtual_memory(), psutil.swap_memory()
+            disks, boot, load = psutil.disk_io_counters(perdisk=True), psutil.boot_time(), _read(f"{self._root}/proc/loadavg")
+        except (KeyError, IndexError, TypeError, RuntimeError) as e:
+            raise ValueError(f"proc/ is not as expected: {e!r}") from e
+        for mode in MODES:
             # The kernel's idle and iowait can go back a little (proc(5)); a counter may not.
-            self._cpu[mode] = max(seconds, self._cpu.get(mode, 0.0))
+            self._cpu[mode] = max(getattr(times, mode), self._cpu.get(mode, 0.0))
             yield CPU(self._cpu[mode], mode)
-        yield BOOT(parse_boot(stat))
-        yield LOAD(float(_read(f"{proc}/loadavg").split()[0]))
-        memory = parse_memory(_read(f"{proc}/meminfo"))
-        for metric, key in ((MEMORY, "MemTotal"), (AVAILABLE, "MemAvailable"), (SWAP, "SwapTotal"), (SWAP_FREE, "SwapFree")):
-            yield metric(memory[key])
-        for device, read, written, busy in parse_disks(_read(f"{proc}/diskstats")):
-            yield READ(read, device)
-            yield WRITTEN(written, device)
-            yield BUSY(busy, device)
+        yield BOOT(boot)
+        yield LOAD(float(load.split()[0]))
+        yield MEMORY(memory.total)
+        yield AVAILABLE(memory.available)
+        yield SWAP(swap.total)
+        yield SWAP_FREE(swap.free)
+        for device in sorted(filter(DISK.fullmatch, disks))[:MAX_DISKS]:
+            yield READ(disks[device].read_bytes, device)
+            yield WRITTEN(disks[device].write_bytes, device)
+            yield BUSY(disks[device].busy_time / 1000, device)
 
     def _disks(self) -> Iterator[Sample | Event]:
         wanted_readonly, known = parse_fstab(_optional(f"{self._root}/etc/fstab"))
@@ -253,41 +260,6 @@ def clock_step(before: tuple[float, float, float], after: tuple[float, float, fl
     """
     wall, monotonic, uptime = (b - a for a, b in zip(before, after, strict=True))
     return wall - monotonic - max(0.0, uptime - monotonic)
-
-
-def parse_cpu(stat: str) -> dict[str, float]:
-    """Seconds by mode, from the first line of proc/stat. Guests' time is part of user's and not told apart."""
-    words = stat.split("\n", 1)[0].split()
-    if not words or words[0] != "cpu" or len(words) < 1 + len(MODES):
-        raise ValueError("proc/stat does not begin with the processors' times")
-    tick = os.sysconf("SC_CLK_TCK")
-    return {mode: int(word) / tick for mode, word in zip(MODES, words[1:], strict=False)}
-
-
-def parse_boot(stat: str) -> float:
-    """The wall clock at the boot, from proc/stat's line btime."""
-    at = stat.find("\nbtime ")
-    if at < 0:
-        raise ValueError("proc/stat has no line btime")
-    return float(stat[at + 7 :].split("\n", 1)[0])
-
-
-def parse_memory(meminfo: str) -> dict[str, float]:
-    """Bytes by name, of the lines that the metrics need. Raises ValueError where one is missing."""
-    found = {name: int(kib) * 1024.0 for name, kib in MEMINFO.findall(meminfo)}
-    if len(found) < 4:
-        raise ValueError(f"proc/meminfo has only {', '.join(found) or 'nothing'} of what is needed")
-    return found
-
-
-def parse_disks(diskstats: str) -> Iterator[tuple[str, float, float, float]]:
-    """(device, bytes read, bytes written, busy seconds) of whole disks. A sector here is 512 bytes whatever the disk's own is."""
-    count = 0
-    for line in diskstats.splitlines():
-        words = line.split()
-        if len(words) >= 13 and DISK.fullmatch(words[2]) and count < MAX_DISKS:
-            count += 1
-            yield words[2], int(words[5]) * 512.0, int(words[9]) * 512.0, int(words[12]) / 1000
 
 
 def parse_mounts(mountinfo: str, *, ours: bool) -> list[Mount]:
