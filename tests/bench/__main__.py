@@ -23,7 +23,9 @@ PROGRAMS = (
 
 def accuracy(quick: bool) -> tuple[list[Row], dict[str, Any]]:
     """N2, in tests/bench/accuracy.py."""
-    return [], importlib.import_module("tests.bench.accuracy").run(quick=quick)
+    part = importlib.import_module("tests.bench.accuracy")
+    cases = part.run(quick)
+    return part.rows(cases), {"cases": cases}
 
 
 PARTS: dict[str, Part] = {"N1": light.run, "N2": accuracy, "N10": many.run}
