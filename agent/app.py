@@ -5,7 +5,6 @@ be used changes nothing. No step of shutting down may hang: systemd would kill u
 """
 
 import asyncio
-import contextlib
 import dataclasses
 import logging
 import platform
@@ -98,7 +97,7 @@ class App:
         self.registry = Registry()
         self.state = StateFile(data_dir)
         self.notifier = Notifier()
-        self.config = self._load()
+        self.config, self._finding = self._load()
         self.scheduler = Scheduler(env, [self.registry, EventLog()], self.config.site)
         self.diagnosis = Diagnosis(self, self.state.read(self.config.site))
         self.scheduler.sinks.append(self.diagnosis)
@@ -115,12 +114,14 @@ class App:
 
     # -- from nothing to running, and back ------------------------------------------------------------------------------
 
-    def _load(self) -> AgentConfig:
-        """The config in force: the file's, or, where it names no tasks, what the box itself is connected to."""
+    def _load(self) -> tuple[AgentConfig, bool]:
+        """The file's config (False); or, where it names no tasks, one of what the box itself is connected to (True)."""
         config = load_config(self.options.config, self.kinds) if self.options.config else schema(self.kinds)()
-        if any(True for _ in config.tasks()):
-            return config
-        return discover(self.kinds, self.env.net.gateways(), self.env.net.resolvers(), config)
+        finding = not any(True for _ in config.tasks())
+        return (self._found(config) if finding else config), finding
+
+    def _found(self, base: AgentConfig) -> AgentConfig:
+        return discover(self.kinds, self.env.net.gateways(), self.env.net.resolvers(), base)
 
     def listen_address(self, config: AgentConfig) -> str:
         return self.options.listen or config.web.listen
@@ -192,7 +193,7 @@ class App:
             return problems
 
     async def _try_reload(self) -> list[str]:
-        config = self._load()
+        config, finding = self._load()
         if config.site != self.config.site:
             return [f"site can't change from {self.config.site} to {config.site} while running; restart the agent"]
         built = self._built(config)
@@ -209,6 +210,7 @@ class App:
             if admin is not self.admin:
                 await admin.close()
             raise
+        self._finding = finding
         await self._swap(config, built, admin, lan)
         return []
 
@@ -225,15 +227,12 @@ class App:
 
     async def _rediscover(self) -> None:
         """Follows the box to a new gateway or resolver, where no config says what to watch."""
-        if self._discovered() and not self._reloading.locked():
-            with contextlib.suppress(ConfigError):
-                config = self._load()
-                if list(config.tasks()) != list(self.config.tasks()):
-                    log.warning("the box's gateway or resolvers changed: watching the new ones")
-                    await self.reload()
-
-    def _discovered(self) -> bool:
-        return not self.options.config or not any(True for _ in load_config(self.options.config, self.kinds).tasks())
+        if not self._finding or self._reloading.locked():
+            return
+        found = self._found(self.config)
+        if list(found.tasks()) != list(self.config.tasks()):
+            log.warning("the box's gateway or resolvers changed: watching the new ones")
+            await self._swap(found, self._built(found), self.admin, self.lan)
 
     # -- chores -----------------------------------------------------------------------------------------------------------
 

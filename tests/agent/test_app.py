@@ -20,6 +20,7 @@ from agent.clock import SystemClock
 from agent.collector import Env, Kind, ProbeConfig, failed, succeeded
 from agent.net import Net
 from agent.structure import ConfigError, Duration
+from collectors import KINDS
 
 ROOT = Path(__file__).parents[2]
 
@@ -194,6 +195,28 @@ def test_an_open_incident_is_taken_up_again(tmp_path):
             await until(lambda: app.statuses()[0].state == "down", "down again")
             assert (app.verdict().incident, app.verdict().since) == (incident, since)
             assert incident.startswith("SSS-")
+
+    asyncio.run(work())
+
+
+def test_without_tasks_it_follows_the_box_to_a_new_resolver(tmp_path):
+    async def work():
+        (tmp_path / "etc").mkdir()
+        resolv = tmp_path / "etc/resolv.conf"
+        resolv.write_text("nameserver 127.0.0.1\n")
+        env = Env(SystemClock(), Net(tmp_path), tmp_path)
+        app = App({"dns": KINDS["dns"]}, env, Options(listen=f"127.0.0.1:{free_port()}"), tmp_path / "data")
+        await app.start()
+        try:
+            first = list(app.scheduler.tasks)
+            await app._rediscover()
+            assert list(app.scheduler.tasks) == first == ["dns:127.0.0.1/go.id/NS"]
+
+            resolv.write_text("nameserver 127.0.0.2\n# longer, so that size and time differ\n")
+            await app._rediscover()
+            assert list(app.scheduler.tasks) == ["dns:127.0.0.2/go.id/NS"]
+        finally:
+            await app.close()
 
     asyncio.run(work())
 
