@@ -9,6 +9,8 @@
           proxy: http://proxy.example.go.id:3128
           tls: {ca_file: /etc/ronda/ca.pem}
 
+The whole URL is the label `target`, and own headers are shown on the agent's pages: put no keys in them.
+
 Each probe is a new connection, so that resolver, way, handshake and server are all tried. Phases are summed over redirects; only those
 that ended are told. A status that `expect.status` names is the answer, otherwise redirects are followed (at most `redirects`); credentials
 and own headers go to the target's scheme, host and port only. At most `max_body` bytes of a body are read and searched. Patterns are
@@ -262,7 +264,8 @@ class Hop:
     status: int = 0
     version: str = ""
     headers: list[tuple[str, str]] = dataclasses.field(default_factory=list)
-    body: bytes = b""
+    body: bytes = b""  # dropped when a redirect leads on: only the last one is judged
+    size: int = 0  # bytes read of it
     truncated: bool = False
     tls: TlsFacts | None = None
 
@@ -363,10 +366,11 @@ class Look:
             location = self._goes_on(hop)
             if location is None:
                 break
+            hop.body = b""
             if (url, method) in seen or len(self.run.hops) > self.config.redirects:
                 raise Failure(
                     "status",
-                    f"{'a circle of' if (url, method) in seen else 'too many'} redirects (no cookies are kept), last to {location[:200]}",
+                    f"{'a circle of' if (url, method) in seen else 'too many'} redirects (no cookies are kept), last to {location[:200]!r}",
                 )
             seen.add((url, method))
             url = redirected(url, location)
@@ -535,7 +539,7 @@ async def _body(sock: socket.socket, connection: h11.Connection, hop: Hop, max_b
             break
     else:
         raise Failure("answer", f"{hop.url} sends its body in more than {MAX_PIECES} pieces")
-    hop.body = bytes(body[:max_body])
+    hop.body, hop.size = bytes(body[:max_body]), min(len(body), max_body)
 
 
 async def _event(sock: socket.socket, connection: h11.Connection, watch: Stopwatch | None) -> Any:
@@ -626,7 +630,7 @@ def samples(run: Run) -> Iterator[Seen]:
         last = answered[-1]
         yield STATUS(last.status)
         yield REDIRECTS(len(run.hops) - 1)
-        yield BODY(len(last.body))
+        yield BODY(last.size)
         yield VERSION(float(last.version))
     if run.tls:
         yield from _tls_samples(run, run.tls)
@@ -704,7 +708,7 @@ def _hop_in_full(hop: Hop) -> dict[str, Any]:
         "status": hop.status or None,
         "version": hop.version or None,
         "location": hop.header("location") or None,
-        "body_bytes": len(hop.body) if hop.status else None,
+        "body_bytes": hop.size if hop.status else None,
         "truncated": hop.truncated,
         "phases": hop.phases,
         "tls": _tls_in_full(hop.tls) if hop.tls else None,
