@@ -107,12 +107,12 @@ def _roles(status: Status) -> str:
 
 
 def _value(status: Status, lang: Lang) -> str:
-    """The last value. A failed probe has none that means anything: how long it took to fail is not a latency."""
+    """The last value. Who is not reached or not seen has none that means anything: how long it took to fail is not a latency."""
+    if status.state in ("down", "blind", "unknown"):
+        return "–"
     if status.text:
         return status.text
-    if status.value is None or status.state in ("down", "blind", "unknown"):
-        return "–"
-    return texts.seconds(status.value, lang)
+    return "–" if status.value is None else texts.seconds(status.value, lang)
 
 
 def _age(status: Status, lang: Lang, now: float) -> str:

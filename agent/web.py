@@ -16,10 +16,11 @@ from typing import ClassVar, Protocol
 from urllib.parse import urlsplit
 
 from agent import lanpage, pages, texts
+from agent.bucket import Bucket, Peers
 from agent.diagnosis import Verdict
 from agent.model import Metric, Sample
 from agent.status import Status
-from agent.webauth import Auth, Bucket, BusyError, Peers
+from agent.webauth import Auth, BusyError
 from agent.webconfig import WebConfig
 from agent.webserver import REFUSALS, Limits, ListenError, Request, Response, Server, say
 

@@ -1,4 +1,4 @@
-"""Basic auth (RFC 7617) against bcrypt hashes, and token buckets for who asks too often.
+"""Basic auth (RFC 7617) against bcrypt hashes.
 
 Law: bcrypt (58 ms at cost 10) runs in a thread, one at a time; what it found true is kept under an HMAC with a key of this process,
 so a scrape every 15 s costs one bcrypt in all. A user who does not exist costs as much as a wrong password. Nothing grows: tables are
@@ -15,7 +15,7 @@ import logging
 import secrets
 from collections.abc import Callable, Mapping
 
-import bcrypt
+from agent.bucket import Peers
 
 log = logging.getLogger("ronda.web")
 
@@ -23,48 +23,6 @@ TRIES = 5  # wrong passwords in a row for a peer, then one every TRY_EVERY secon
 TRY_EVERY = 10.0
 MAX_QUEUE = 8  # logins waiting for bcrypt
 MAX_KNOWN = 256
-MAX_PEERS = 1024
-
-
-class Bucket:
-    """A token bucket: `burst` at once, then one every `interval` seconds."""
-
-    __slots__ = ("_at", "_burst", "_interval", "_tokens")
-
-    def __init__(self, burst: float, interval: float, now: float) -> None:
-        self._burst, self._interval, self._tokens, self._at = burst, interval, float(burst), now
-
-    def wait(self, now: float) -> float:
-        """Seconds until there is a token; 0: there is one."""
-        self._tokens = min(self._burst, self._tokens + max(0.0, now - self._at) / self._interval)
-        self._at = now
-        return max(0.0, (1.0 - self._tokens) * self._interval)
-
-    def take(self, now: float) -> float:
-        """Takes a token. Returns 0, or the seconds to wait when there is none."""
-        wait = self.wait(now)
-        if not wait:
-            self._tokens -= 1
-        return wait
-
-
-class Peers:
-    """A bucket a peer, for the MAX_PEERS heard of last."""
-
-    def __init__(self, burst: float, interval: float) -> None:
-        self._burst, self._interval = burst, interval
-        self._buckets: collections.OrderedDict[str, Bucket] = collections.OrderedDict()
-
-    def wait(self, peer: str, now: float) -> float:
-        bucket = self._buckets.get(peer)
-        return bucket.wait(now) if bucket else 0.0
-
-    def take(self, peer: str, now: float) -> float:
-        bucket = self._buckets.setdefault(peer, Bucket(self._burst, self._interval, now))
-        self._buckets.move_to_end(peer)
-        if len(self._buckets) > MAX_PEERS:
-            self._buckets.popitem(last=False)
-        return bucket.take(now)
 
 
 class BusyError(Exception):
@@ -137,6 +95,8 @@ class Auth:
 
 
 def _matches(password: bytes, hashed: bytes) -> bool:
+    import bcrypt  # here, because most agents have no passwords
+
     try:
         return bcrypt.checkpw(password[:72], hashed)  # bcrypt knows no more than 72; newer libraries refuse longer ones
     except ValueError:  # a NUL byte in the password

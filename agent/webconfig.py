@@ -226,7 +226,7 @@ def _load_chain(context: ssl.SSLContext, path: Path, tls: TlsConfig) -> None:
     except _EncryptedError:
         raise _problem(path, "key_file", f"{tls.key_file} is encrypted; Ronda has no way to ask for its passphrase") from None
     except (ssl.SSLError, OSError) as e:
-        said = getattr(e, "reason", None) or str(e)
+        said = getattr(e, "reason", None) or "they are not a certificate and its key in PEM"
         if said == "KEY_VALUES_MISMATCH":
             said = f"the key is not that of the certificate {tls.cert_file}"
         raise _problem(path, "cert_file", f"{tls.cert_file} and {tls.key_file} can't be used: {said}") from None

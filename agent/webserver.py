@@ -1,7 +1,8 @@
 """A small HTTP/1.1 server (RFC 9112) on asyncio streams and h11, for pages and scrapes.
 
-Law: whatever comes in, probes are not held up and memory does not grow. Connections are bounded in all and per peer; who is over
-is answered 503 before TLS and before any task or buffer is made for it. Every wait has a deadline; every buffer a limit; what is
+Law: whatever comes in, probes are not held up and memory does not grow. Connections are bounded in all, per peer and per second; who
+is over is answered 503 before TLS and before any task or buffer is made for it. Whoever takes longest to say what he wants makes room
+for a new one. Every wait has a deadline; every buffer a limit; what is
 written at a time is bounded too, or slow readers of large pages would hold it all. Knows nothing of Ronda's pages.
 """
 
@@ -21,6 +22,8 @@ from typing import Any
 
 import h11
 
+from agent.bucket import Peers
+
 log = logging.getLogger("ronda.web")
 
 REFUSALS = ("full", "peer", "tls", "certificate", "descriptors")
@@ -36,6 +39,8 @@ class Limits:
 
     connections: int = 64
     per_peer: int = 16
+    connections_per_second: float = 20.0  # per peer, after a burst of three seconds' worth: a TLS handshake costs a Pi 10 ms
+    requests_per_second: float = 50.0  # likewise
     handshake: float = 10.0
     header: float = 10.0
     request: float = 30.0
@@ -187,7 +192,9 @@ class Server:
         self.port = split_listen(listen)[1]
         self.writing = 0
         self.closing = False
-        self.waiting: dict[asyncio.Task[None], float] = {}  # connections between requests, longest waiting first
+        self.waiting: dict[asyncio.Task[None], float] = {}  # connections that have not said what they want → since when
+        self.asking = Peers(3 * self.limits.requests_per_second, 1 / self.limits.requests_per_second)
+        self._coming = Peers(3 * self.limits.connections_per_second, 1 / self.limits.connections_per_second)
         self._peers: dict[str, Peer] = {}
         self._connections: set[asyncio.Task[None]] = set()
         self._accepting: list[asyncio.Task[None]] = []
@@ -243,20 +250,20 @@ class Server:
         peer = self._peers.get(key)
         if peer and peer.connections >= self.limits.per_peer:
             return "peer"
+        if self._coming.take(key, asyncio.get_running_loop().time()):
+            return "peer"
         if len(self._connections) < self.limits.connections or self._evict():
             return ""
         return "full"
 
     def _evict(self) -> bool:
-        """Ends the connection that has been silent longest in favour of a new one: silence must not lock others out."""
-        now = asyncio.get_running_loop().time()
-        for task, since in self.waiting.items():
-            if now - since < self.limits.evict_after:
-                return False
-            del self.waiting[task]
-            task.cancel()
-            return True
-        return False
+        """Ends the connection that takes longest over its request in favour of a new one: dawdling must not lock others out."""
+        task = min(self.waiting, key=self.waiting.__getitem__, default=None)
+        if task is None or asyncio.get_running_loop().time() - self.waiting[task] < self.limits.evict_after:
+            return False
+        del self.waiting[task]
+        task.cancel()
+        return True
 
     def _refuse(self, sock: socket.socket, reason: str) -> None:
         self.refused[reason] += 1
@@ -272,6 +279,7 @@ class Server:
         peer.connections += 1
         task = asyncio.create_task(self._serve(sock, key, peer))
         self._connections.add(task)
+        self.waiting[task] = asyncio.get_running_loop().time()
 
         def done(task: "asyncio.Task[None]") -> None:
             self._connections.discard(task)
@@ -332,7 +340,9 @@ class Connection:
         self.http = h11.Connection(h11.SERVER, max_incomplete_event_size=self.limits.header_bytes)
         self.deadline = 0.0
         self.head_only = False
-        self.answered = False
+        task = asyncio.current_task()
+        assert task
+        self.task = task
 
     async def run(self) -> None:
         first = True
@@ -340,6 +350,7 @@ class Connection:
             while await self._one(self.limits.header if first else self.limits.idle):
                 first = False
         except _EndError as end:
+            self.server.waiting.pop(self.task, None)
             if end.response:
                 await self._write(end.response, last=True)
                 await self._linger()
@@ -349,9 +360,10 @@ class Connection:
         head = await self._head(patience)
         self.head_only = head.method == b"HEAD"
         body = await self._body(head)
-        request = self._request(head, body)
-        response = await self._answer(request)
+        self.server.waiting.pop(self.task, None)
+        response = await self._answer(self._request(head, body))
         await self._write(response, last=self.server.closing)
+        self.server.waiting[self.task] = asyncio.get_running_loop().time()
         if self.http.our_state is not h11.DONE or self.http.their_state is not h11.DONE:
             return False
         self.http.start_next_cycle()
@@ -409,19 +421,13 @@ class Connection:
 
     async def _read(self, *, silent: bool = False) -> bytes:
         """More bytes for h11, before the deadline. `silent`: none came yet of this request, so there is nothing to answer."""
-        task = asyncio.current_task()
-        assert task
+        if silent and self.server.closing:
+            raise _EndError
         try:
-            if silent:
-                if self.server.closing:
-                    raise _EndError
-                self.server.waiting[task] = asyncio.get_running_loop().time()
             async with asyncio.timeout_at(self.deadline):
                 data = await self.reader.read(READ)
         except TimeoutError:
             raise _EndError(None if silent else say(408, "the request did not come in time")) from None
-        finally:
-            self.server.waiting.pop(task, None)
         self.http.receive_data(data)
         return data
 
@@ -437,6 +443,9 @@ class Connection:
     # -- answering --------------------------------------------------------------------------------------------------------
 
     async def _answer(self, request: Request) -> Response:
+        wait = self.server.asking.take(self.key, asyncio.get_running_loop().time())
+        if wait:
+            return say(429, "too many requests a second", ("Retry-After", "1"))
         try:
             async with asyncio.timeout_at(self.deadline):
                 response = await self.server.handle(request)

@@ -26,7 +26,7 @@ PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
     "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
-QUICK = Limits(header=0.2, request=0.5, idle=0.3, write=0.5, handshake=0.5, drain=0.2, evict_after=0.0)
+QUICK = Limits(header=0.2, request=0.5, idle=0.3, write=0.5, handshake=0.5, drain=0.2, connections_per_second=1e6, requests_per_second=1e6)
 
 
 @contextlib.asynccontextmanager
@@ -557,13 +557,32 @@ def test_who_is_silent_longest_makes_room_for_a_new_one():
         async with (
             admin(limits=Limits(connections=2, evict_after=0.0)) as server,
             connected(server) as (first, _),
-            connected(server) as (second, _),
+            connected(server) as (second, second_w),
         ):
             while len(server._server.waiting) < 2:
                 await asyncio.sleep(0.01)
+            second_w.write(b"GET / HT")  # half a request doesn't make one young again
             assert (await ask(server, "/-/healthy"))[0] == 200
             assert await first.read() == b""
             assert not second.at_eof()
+
+    asyncio.run(run())
+
+
+def test_who_comes_or_asks_too_often_is_told_so():
+    async def run():
+        async with admin(limits=Limits(connections_per_second=1.0, requests_per_second=2.0)) as server:
+            async with connected(server) as (reader, writer):
+                http = h11.Connection(h11.CLIENT)
+                codes = []
+                for _ in range(8):
+                    codes.append((await exchange(http, reader, writer, "/-/healthy"))[0])
+                    http.start_next_cycle()
+                assert codes[:6] == [200] * 6
+                assert 429 in codes
+            answers = [(await raw(server, b"GET / HTTP/1.0\r\n\r\n"))[:12] for _ in range(4)]
+            assert b"HTTP/1.1 503" in answers
+            assert server._server.refused["peer"] >= 1
 
     asyncio.run(run())
 
@@ -600,7 +619,7 @@ def test_five_thousand_connections_neither_stall_the_loop_nor_grow_memory():
 
         answers: list[bytes] = []
         begin = asyncio.Semaphore(100)
-        async with admin(limits=Limits(pause=0.0, header=120.0, evict_after=120.0)) as server:
+        async with admin(limits=Limits(pause=0.0, header=120.0, evict_after=120.0, connections_per_second=1e6)) as server:
             await ask(server)
             ticking = asyncio.create_task(tick())
             before = resident()

@@ -12,8 +12,9 @@ import trustme
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from agent.bucket import MAX_PEERS, Bucket, Peers
 from agent.structure import ConfigError
-from agent.webauth import MAX_PEERS, Auth, Bucket, BusyError, Peers, credentials
+from agent.webauth import Auth, BusyError, credentials
 from agent.webconfig import WebConfig, WebFile, load_web
 
 HASH = bcrypt.hashpw(b"rahasia", bcrypt.gensalt(4)).decode()
@@ -297,5 +298,5 @@ def test_the_table_of_peers_is_bounded():
     peers = Peers(1, 60.0)
     for i in range(MAX_PEERS + 500):
         peers.take(f"peer{i}", 0.0)
-    assert len(peers._buckets) == MAX_PEERS
+    assert len(peers) == MAX_PEERS
     assert peers.wait("peer0", 0.0) == 0.0
