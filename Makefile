@@ -13,7 +13,7 @@ RULE_TESTS := $(wildcard alerts/rules/*.test.yaml)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench lock clean
+.PHONY: help install run test check bench docs lock clean
 
 help:
 	@sed -n 's/^## /  /p' Makefile
@@ -51,6 +51,10 @@ check: install
 ## make bench     the agent beside its peers on the same work: memory, CPU, accuracy
 bench: install
 	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+## make docs      writes the list of files in docs/architecture.md from their own first sentences
+docs: install
+	@$(BIN)/python -m tests.filelist
 
 ## make lock      renews requirements.txt from pyproject.toml (needs uv); look at the diff before you commit it
 lock:
