@@ -64,6 +64,7 @@ class Means:
     anchors: Sequence[str] = ()  # empty: those of the config, else Ronda's own
     question: tuple[str, str] = QUESTION
     dns_port: int = 53
+    deadline: float = DEADLINE
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -107,10 +108,10 @@ async def examine(
 
 async def _bounded(check: Check, what: Words, case: Case) -> list[Finding]:
     try:
-        async with asyncio.timeout(DEADLINE):
+        async with asyncio.timeout(case.means.deadline):
             return await check(case)
     except TimeoutError:
-        why = f"> {DEADLINE:g} s"
+        why = f"> {case.means.deadline:g} s"
     except (OSError, ValueError, Failure, dns.DnsError) as e:
         why = f"{type(e).__name__}: {e}"
     title = Words(f"Tidak bisa diperiksa: {what.id}", f"Could not be examined: {what.en}")
