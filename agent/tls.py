@@ -44,7 +44,7 @@ _WORDS = {  # OpenSSL's reasons, in words that say what to look at
     "TLSV13_ALERT_CERTIFICATE_REQUIRED": "it wants a client certificate (tls.cert_file)",
     "TLSV1_UNRECOGNIZED_NAME": "it does not know this name (tls.server_name)",
     "TLSV1_ALERT_UNKNOWN_CA": "it does not trust our client certificate",
-    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection during the handshake",
+    "UNEXPECTED_EOF_WHILE_READING": "it closed the connection in the midst of it",
 }
 
 
@@ -208,8 +208,9 @@ def failure_from(error: OSError, what: str = "") -> Failure:
     """As agent.sockets.failure_from, and TLS's own errors as `tls`, in words where we have some."""
     prefix = f"{what}: " if what else ""
     if isinstance(error, ssl.SSLError):
-        reason = error.reason or "UNEXPECTED_EOF_WHILE_READING" if isinstance(error, ssl.SSLEOFError) else error.reason or ""
-        return Failure("tls", prefix + _WORDS.get(reason, reason.replace("_", " ").lower() or "the handshake failed"))
+        closed = isinstance(error, (ssl.SSLEOFError, ssl.SSLZeroReturnError))  # the second in Debian 12's Python, without a reason
+        reason = "UNEXPECTED_EOF_WHILE_READING" if closed else error.reason or ""
+        return Failure("tls", prefix + _WORDS.get(reason, reason.replace("_", " ").lower() or "TLS failed"))
     if error.errno == errno.ENOTCONN:  # it was reset before we got to say a word
         return Failure("reset", f"{prefix}the connection was reset")
     return sockets.failure_from(error, what)

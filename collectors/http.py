@@ -415,12 +415,13 @@ class Look:
         if hop.url.scheme == "http":
             watch.done("processing")
             return sock
+        watch.done("tls")
         try:
             context = client_context(self.config.tls, self.env.root)
         except BaseException:
             sock.close()
             raise
-        watch.done("tls")
+        watch.again()  # the first time it loads the CAs
         name = self.config.tls.server_name or hop.url.name
         try:
             secured = await handshake(sock, context, name)

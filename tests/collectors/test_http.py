@@ -2,11 +2,14 @@
 
 import asyncio
 import json
+import socket
 import ssl
 import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from agent.clock import SystemClock
 from agent.collector import Env
@@ -39,7 +42,7 @@ class World:
     def __init__(self, root: Path) -> None:
         self.root, self.ports = root, {}
         (root / "etc").mkdir(parents=True)
-        (root / "etc/hosts").write_text("127.0.0.1 siak.test lain.test\n::1 enam.test\n")
+        (root / "etc/hosts").write_text("127.0.0.1 siak.test lain.test\n::1 enam.test\n127.0.0.2 dua.test\n127.0.0.1 dua.test\n")
         (root / "etc/resolv.conf").write_text("nameserver 127.0.0.1\n")
         (root / "ca.pem").write_bytes(ROOT.pem)
         self.env = Env(SystemClock(), Net(root), root)
@@ -388,6 +391,12 @@ def test_no_way_there(office):
 
 
 @needs_nginx
+def test_the_next_address_is_tried_when_one_refuses(office):
+    found = asyncio.run(kind.once(office.config(f"target: {office.url('plain', host='dua.test', scheme='http')}"), office.env))
+    assert (found["ok"], found["hops"][0]["address"]) == (True, "127.0.0.1")
+
+
+@needs_nginx
 @pytest.mark.needs("squid")
 def test_through_a_real_proxy(office):
     port = free_port()
@@ -526,6 +535,61 @@ def test_a_server_that_never_shakes_hands(world):
     seen = asyncio.run(run())
     assert (seen.result.reason, seen.phases()) == ("timeout", ["resolve", "connect"])
     assert ": tls, https://siak.test" in seen.result.detail
+
+
+PIECES = [
+    b"HTTP/1.1 ",
+    b"HTTP/1.0 ",
+    b"200",
+    b"302",
+    b"100",
+    b"204",
+    b" OK",
+    b"\r\n",
+    b"\n",
+    b"Content-Length: ",
+    b"5",
+    b"-1",
+    b"Location: ",
+]
+PIECES += [
+    b"Transfer-Encoding: chunked",
+    b"Connection: upgrade",
+    b"hello",
+    b"0\r\n\r\n",
+    b"ffffffffffffffffffff\r\n",
+    b"\x00",
+    b"\xff",
+    b": ",
+    b" ",
+]
+
+
+@given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=8), max_size=24), st.sampled_from(["GET", "HEAD", "POST", "CONNECT"]))
+@settings(max_examples=300, deadline=None, derandomize=True)
+def test_whatever_a_server_says_is_an_answer_or_a_failure(parts, method):
+    async def run():
+        ours, theirs = socket.socketpair()
+        with ours, theirs:
+            ours.setblocking(False)
+            theirs.sendall(b"".join(parts))
+            theirs.shutdown(socket.SHUT_WR)
+            hop = kind.Hop(kind.parse_url("http://h/"))
+            headers = [("Host", "h"), *([("Content-Length", "1")] if method == "POST" else [])]
+            request = kind.Request(method, b"h:1" if method == "CONNECT" else b"/", headers, b"x" if method == "POST" else b"")
+            try:
+                await kind.exchange(ours, request, hop, 1000, None)
+            except kind.Failure as e:
+                return hop, e
+            return hop, None
+
+    hop, failure = asyncio.run(run())
+    if failure:
+        assert failure.reason in ("answer", "reset")
+        assert failure.detail.isprintable()
+    else:
+        assert 200 <= hop.status <= 999
+    assert hop.size <= 1000
 
 
 def test_nothing_is_left_open(world):
