@@ -335,3 +335,5 @@ class App:
         yield from self.registry.samples()
         yield from self.diagnosis.samples()
         yield from self.admin.samples()
+        if self.lan:
+            yield from self.lan.samples()
