@@ -1,6 +1,7 @@
 """The spine, end to end: an agent in an office, a real Prometheus that scrapes it, our rules, a real Alertmanager, a webhook.
 
-A web server behind the ISP dies and comes back. Nothing is faked; run with `-s` to read what the webhook was sent.
+A web server behind the ISP dies and comes back; then the agent itself dies. Nothing is faked; run with `-s` to read what the webhook was
+sent.
 """
 
 import signal
@@ -65,7 +66,7 @@ def _evaluated(office: Office, times: int) -> None:
 @pytest.mark.needs("prometheus", "prometheus-alertmanager")
 @pytest.mark.timeout(420)
 def test_a_service_dies_and_the_right_page_comes_and_goes(watched: tuple[Office, Daemon, Daemon]) -> None:
-    office, _, web = watched
+    office, daemon, web = watched
     with Webhook().serving(office.centre) as hook:
         centre.alertmanager(office.centre)
         centre.prometheus(office.centre, centre.prometheus_config({"dukcapil": LISTEN}))
@@ -82,20 +83,25 @@ def test_a_service_dies_and_the_right_page_comes_and_goes(watched: tuple[Office,
         _the_right_page(hook)
 
         office.nginx()
-        until(lambda: hook.alerts("resolved"), 400, "the all-clear arrives", every=0.5)
-        assert {a["labels"]["alertname"] for a in hook.alerts()} == {"HttpDown"}
+        until(lambda: hook.alerts("resolved"), 120, "the all-clear arrives", every=0.5)
+        assert hook.names() == {"HttpServiceDown"}
+
+        daemon.signal(signal.SIGKILL)
+        until(lambda: "AgentMissing" in hook.names(), 120, "the silence of the agent is noticed", every=0.5)
+        _evaluated(office, 10)
+        assert hook.names() == {"HttpServiceDown", "AgentMissing"}, "what can't be known paged too"
 
 
 def _the_right_page(hook: Webhook) -> None:
-    assert [(a["labels"]["alertname"], a["labels"]["site"]) for a in hook.alerts("firing")] == [("HttpDown", "dukcapil")]
+    assert [(a["labels"]["alertname"], a["labels"]["site"]) for a in hook.alerts("firing")] == [("HttpServiceDown", "dukcapil")]
     labels, notes = hook.alerts()[0]["labels"], hook.alerts()[0]["annotations"]
     assert labels["severity"] in {"critical", "warning"}
     assert labels["audience"] == "ops"
     assert INTERNET in str(labels) + str(notes)
     assert notes["summary"]
     assert "\n" in notes["description"]
-    assert notes["runbook_url"].endswith("#HttpDown")
-    assert hook.bodies[0]["groupLabels"] == {"site": "dukcapil", "alertname": "HttpDown"}
+    assert notes["runbook_url"].endswith("#HttpServiceDown")
+    assert hook.bodies[0]["groupLabels"] == {"site": "dukcapil", "alertname": "HttpServiceDown"}
 
 
 def _lose_one_packet(office: Office) -> None:

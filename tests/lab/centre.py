@@ -1,12 +1,12 @@
 """The centre of the lab: a real Prometheus, a real Alertmanager with the project's own files, and a webhook that remembers.
 
-Law: the files that are tested are the ones that are shipped (alerts/, config/prometheus.example.yml); only paths, targets and the
-scrape interval are put in. Ports are the usual ones: the centre is a namespace of its own.
+Law: the files that are tested are the ones that are shipped (alerts/, config/prometheus.example.yml); only paths, targets and two
+intervals are put in: a scrape every 5 s, and a group_interval of 5 s, since a resolved message waits for it. Ports are the usual ones:
+the centre is a namespace of its own.
 """
 
 import http.server
 import json
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
@@ -38,6 +38,9 @@ class Webhook:
     def alerts(self, status: str = "") -> list[dict[str, Any]]:
         """All alerts of all messages, in their order; `status` is firing, resolved or empty for both."""
         return [a for b in list(self.bodies) for a in b["alerts"] if not status or a["status"] == status]
+
+    def names(self) -> set[str]:
+        return {a["labels"]["alertname"] for a in self.alerts()}
 
     def take(self, path: str, body: bytes) -> None:
         self.at.append(time.monotonic())
@@ -96,7 +99,9 @@ def prometheus(ns: Namespace, config: Mapping[str, Any]) -> Daemon:
 def alertmanager(ns: Namespace) -> Daemon:
     directory = ns.lab.directory / "alertmanager"
     directory.mkdir()
-    shutil.copy(ROOT / "alerts/alertmanager/alertmanager.yml", directory)
+    shipped = (ROOT / "alerts/alertmanager/alertmanager.yml").read_text()
+    assert "group_interval: 5m" in shipped
+    (directory / "alertmanager.yml").write_text(shipped.replace("group_interval: 5m", "group_interval: 5s"))
     options = [f"--config.file={directory}/alertmanager.yml", f"--storage.path={directory}/data"]
     options += ["--cluster.listen-address=", "--web.listen-address=127.0.0.1:9093"]
     daemon = ns.start("alertmanager", "prometheus-alertmanager", *options)
