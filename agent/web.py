@@ -37,6 +37,7 @@ REFUSED = Metric(
 METRICS = (REQUESTS, CONNECTIONS, REFUSED)
 
 PAGE_AGE = 1.0  # seconds that a rendered page is good for: many readers cost as much as one
+SCRAPE_AGE = 0.25  # likewise; shorter than any scrape interval, so one reader never gets the same twice
 CHECK_EVERY = 10.0  # seconds between two of the clerk's checks
 TEXT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OPENMETRICS_TYPE = "application/openmetrics-text; version=1.0.0; charset=utf-8"
@@ -307,7 +308,7 @@ class AdminServer(_Listener):
         self._lifecycle = lifecycle
         self._auth = Auth(time.monotonic)
         self._bucket: tuple[object, Bucket] | None = None
-        self._scrapes = Shared()
+        self._scrapes = Shared(SCRAPE_AGE)
 
     async def close(self) -> None:
         await super().close()

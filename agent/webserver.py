@@ -22,7 +22,7 @@ from typing import Any
 
 import h11
 
-from agent.bucket import Peers
+from agent.bucket import Bucket, Peers
 
 log = logging.getLogger("ronda.web")
 
@@ -41,6 +41,8 @@ class Limits:
     per_peer: int = 16
     connections_per_second: float = 20.0  # per peer, after a burst of three seconds' worth: a TLS handshake costs a Pi 10 ms
     requests_per_second: float = 50.0  # likewise
+    all_connections_per_second: float = 50.0  # of all peers together; what is over waits its turn, in the order it came
+    all_requests_per_second: float = 100.0  # likewise: sixty pages at once would hold the loop for a tenth of a second
     handshake: float = 10.0
     header: float = 10.0
     request: float = 30.0
@@ -194,6 +196,9 @@ class Server:
         self.closing = False
         self.waiting: dict[asyncio.Task[None], float] = {}  # connections that have not said what they want → since when
         self.asking = Peers(3 * self.limits.requests_per_second, 1 / self.limits.requests_per_second)
+        self._turn = asyncio.Lock()
+        self._requests_pace = Bucket(20, 1 / self.limits.all_requests_per_second, 0.0)
+        self._connections_pace = Bucket(60, 1 / self.limits.all_connections_per_second, 0.0)
         self._coming = Peers(3 * self.limits.connections_per_second, 1 / self.limits.connections_per_second)
         self._peers: dict[str, Peer] = {}
         self._connections: set[asyncio.Task[None]] = set()
@@ -225,6 +230,13 @@ class Server:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
 
+    async def turn(self) -> None:
+        """Waits until the next request may be answered: the web never takes more than its part of the CPU."""
+        loop = asyncio.get_running_loop()
+        async with self._turn:
+            while wait := self._requests_pace.take(loop.time()):  # noqa: ASYNC110  (the bucket says how long, no event could)
+                await asyncio.sleep(wait)
+
     # -- taking connections -----------------------------------------------------------------------------------------------
 
     async def _accept(self, listening: socket.socket) -> None:
@@ -244,7 +256,7 @@ class Server:
                 await asyncio.sleep(self.limits.pause)
             else:
                 self._begin(sock, key)
-                await asyncio.sleep(0)  # sock_accept doesn't yield while connections are queued
+                await asyncio.sleep(self._connections_pace.take(loop.time()))  # 0 too: sock_accept doesn't yield while some are queued
 
     def _why_not(self, key: str) -> str:
         peer = self._peers.get(key)
@@ -448,6 +460,7 @@ class Connection:
             return say(429, "too many requests a second", ("Retry-After", "1"))
         try:
             async with asyncio.timeout_at(self.deadline):
+                await self.server.turn()
                 response = await self.server.handle(request)
         except TimeoutError:
             return say(503, "that took too long", ("Retry-After", "10"))

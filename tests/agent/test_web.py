@@ -26,7 +26,10 @@ PROMETHEUS = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,"
     "text/plain;version=1.0.0;escaping=allow-utf-8;q=0.3,text/plain;version=0.0.4;q=0.2,*/*;q=0.1"
 )
-QUICK = Limits(header=0.2, request=0.5, idle=0.3, write=0.5, handshake=0.5, drain=0.2, connections_per_second=1e6, requests_per_second=1e6)
+FREE = {
+    "connections_per_second": 1e6, "requests_per_second": 1e6, "all_connections_per_second": 1e6, "all_requests_per_second": 1e6
+}  # fmt: skip
+QUICK = Limits(header=0.2, request=0.5, idle=0.3, write=0.5, handshake=0.5, drain=0.2, **FREE)
 
 
 @contextlib.asynccontextmanager
@@ -587,6 +590,19 @@ def test_who_comes_or_asks_too_often_is_told_so():
     asyncio.run(run())
 
 
+def test_requests_beyond_the_pace_wait_their_turn():
+    async def run():
+        async with admin(limits=Limits(all_requests_per_second=200.0)) as server, connected(server) as (reader, writer):
+            http = h11.Connection(h11.CLIENT)
+            before = asyncio.get_running_loop().time()
+            for _ in range(40):
+                assert (await exchange(http, reader, writer, "/-/healthy"))[0] == 200
+                http.start_next_cycle()
+            assert asyncio.get_running_loop().time() - before > 0.09  # 20 at once, 20 more at 5 ms each: never faster
+
+    asyncio.run(run())
+
+
 def resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
@@ -619,7 +635,7 @@ def test_five_thousand_connections_neither_stall_the_loop_nor_grow_memory():
 
         answers: list[bytes] = []
         begin = asyncio.Semaphore(100)
-        async with admin(limits=Limits(pause=0.0, header=120.0, evict_after=120.0, connections_per_second=1e6)) as server:
+        async with admin(limits=Limits(pause=0.0, header=120.0, evict_after=120.0, **FREE)) as server:
             await ask(server)
             ticking = asyncio.create_task(tick())
             before = resident()
