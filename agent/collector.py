@@ -9,7 +9,7 @@ Law: a collector knows nothing of intervals, offsets, concurrency, retries or si
 import dataclasses
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from agent.clock import Clock
 from agent.model import Event, Metric, Sample
@@ -110,18 +110,29 @@ class Kind:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TaskConfig:
-    """What every kind's Config has. A kind's Config derives from this or from ProbeConfig, frozen and keyword-only."""
+    """What every kind's Config has. A kind's Config derives from this or from ProbeConfig, frozen and keyword-only.
+
+    overlapping: whether the timeout may be longer than the interval (icmp: several packets are in flight)
+    """
+
+    overlapping: ClassVar[bool] = False
 
     name: Text = ""  # the task's name in metrics and pages; empty: made from kind and target
     interval: Duration = 15.0
     timeout: Duration = 5.0
     labels: dict[LabelName, LabelValue] = dataclasses.field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        """A timeout that nobody chose follows a shorter interval."""
+        default = type(self).__dataclass_fields__["timeout"].default
+        if self.timeout == default and self.timeout > self.interval and not self.overlapping:
+            object.__setattr__(self, "timeout", self.interval)
+
     def problems(self) -> Iterable[tuple[str, str]]:
         for name in self.labels:
             if name in RESERVED_LABELS:
                 yield f"labels.{name}", "is a name that Ronda itself sets"
-        if self.timeout > self.interval:
+        if self.timeout > self.interval and not self.overlapping:
             yield "timeout", f"must not be longer than the interval ({self.interval:g}s)"
 
     def identity(self) -> str:

@@ -23,7 +23,7 @@ import dataclasses
 import socket
 import statistics
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from agent import sockets
 from agent.collector import Env, Failure, Kind, ProbeConfig, Result, Seen, failed, succeeded
@@ -62,11 +62,12 @@ PayloadSize = Annotated[int, Scalar("a payload size", _size, f"bytes, {MIN_SIZE}
 class Config(ProbeConfig):
     interval: Duration = 1.0
     timeout: Duration = 5.0
+    overlapping: ClassVar[bool] = True
     size: PayloadSize = 56
     family: Literal["auto", "ipv4", "ipv6"] = "auto"
 
     def problems(self) -> Iterable[tuple[str, str]]:
-        yield from (p for p in super().problems() if p[0] != "timeout")  # several packets may be in flight
+        yield from super().problems()
         if self.timeout > 60:
             yield "timeout", "must not be longer than 60s"
         if self.interval < 0.01:

@@ -33,7 +33,7 @@ PHASE = Metric(
 _LINGER = 5  # seconds that the kernel waits for a server that doesn't close its side; the default is 60
 _TCP_INFO = struct.Struct("=8B24I")  # struct tcp_info up to tcpi_total_retrans (linux/tcp.h)
 _RTT, _TOTAL_RETRANS = 8 + 15, 8 + 23
-_FAMILIES = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
+_FAMILIES = {"auto": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
 
 def split(target: str) -> tuple[str, int]:
@@ -55,7 +55,7 @@ HostPort = Annotated[str, Scalar("a host and port", _host_port, "try mail.exampl
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(ProbeConfig):
     target: HostPort
-    family: Literal["any", "ipv4", "ipv6"] = "any"
+    family: Literal["auto", "ipv4", "ipv6"] = "auto"
 
 
 @dataclasses.dataclass(slots=True)

@@ -124,3 +124,10 @@ def test_a_password_in_a_url_is_not_shown():
 
 def test_the_schema_takes_every_kind():
     assert {f.name for f in dataclasses.fields(type(schema(KINDS)().collectors))} == set(KINDS)
+
+
+def test_a_timeout_that_nobody_chose_follows_a_shorter_interval(tmp_path):
+    made = [t.timeout for _, t in load_text(tmp_path, "collectors: {probe: [{target: a, interval: 2s}, {target: b}]}").tasks()]
+
+    assert made == [2.0, 5.0]
+    assert KINDS["icmp"].config(target="a").timeout == 5.0
