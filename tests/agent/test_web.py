@@ -442,6 +442,27 @@ def test_any_bytes_end_in_an_answer_or_a_closed_connection():
             runner.run(server.close())
 
 
+@pytest.mark.parametrize(
+    ("sent", "code"),
+    [
+        (b"CONNECT 192.0.2.1:443 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+        (b"OPTIONS * HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+        (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, close\r\nUpgrade: h2c\r\n\r\n", 200),
+        (b"GET /-/healthy?a=1&a=2&%ff=%00 HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
+        (b"GET /../../etc/passwd HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 404),
+        (b"GET /?lang=en&" + b"&".join([b"a=b"] * 50) + b" HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", 200),
+        (b"GET /-/healthy HTTP/1.0\r\n\r\n", 200),
+        (b"GET /-/healthy HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n0\r\n\r\n", 200),
+    ],
+)
+def test_unusual_but_legal_requests(sent, code):
+    async def run():
+        async with admin() as server:
+            assert (await raw(server, sent)).split(b" ", 2)[1] == b"%d" % code
+
+    asyncio.run(run())
+
+
 def test_pipelined_requests_are_answered_in_order():
     async def run():
         async with admin() as server:
