@@ -4,7 +4,6 @@ Needs root, network namespaces and the Debian packages of the peers. Full: about
 """
 
 import argparse
-import importlib
 import os
 import shutil
 import sys
@@ -12,23 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import light, many, report
+from tests.bench import accuracy, light, many, report
 from tests.bench.report import Row
 
 Part = Callable[[bool], tuple[list[Row], dict[str, Any]]]
 PROGRAMS = (
     "ip", "nginx", "dnsmasq", "prometheus", "prometheus-node-exporter", "prometheus-blackbox-exporter", "prometheus-smokeping-prober",
+    "fping", "ping",
 )  # fmt: skip
 
 
-def accuracy(quick: bool) -> tuple[list[Row], dict[str, Any]]:
-    """N2, in tests/bench/accuracy.py."""
-    part = importlib.import_module("tests.bench.accuracy")
-    cases = part.run(quick)
-    return part.rows(cases), {"cases": cases}
+def _accuracy(quick: bool) -> tuple[list[Row], dict[str, Any]]:
+    found = accuracy.run(quick)
+    return accuracy.rows(found), {"cases": found}
 
 
-PARTS: dict[str, Part] = {"N1": light.run, "N2": accuracy, "N10": many.run}
+PARTS: dict[str, Part] = {"N1": light.run, "N2": _accuracy, "N10": many.run}
 
 
 def main(arguments: list[str] | None = None) -> int:

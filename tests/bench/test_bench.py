@@ -16,7 +16,7 @@ from tests.bench.report import ROOT, Row
 @pytest.mark.lab
 @pytest.mark.needs(*PROGRAMS)
 @pytest.mark.timeout(400)
-@pytest.mark.parametrize("part", ["N1", "N10"])
+@pytest.mark.parametrize("part", ["N1", "N2", "N10"])
 def test_the_short_form(part: str, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.bench", "--quick", "--only", part, "--json", str(tmp_path / "bench.json")]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
