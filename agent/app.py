@@ -108,7 +108,6 @@ class App:
         self._reload_problems: list[str] = []
         self._reloading = asyncio.Lock()
         self._checked_at = float("-inf")
-        self._rendering: dict[bool, asyncio.Task[bytes]] = {}
         self._chores: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
 
@@ -314,14 +313,7 @@ class App:
         return True
 
     async def metrics(self, openmetrics: bool) -> bytes:
-        """The exposition. Scrapes that come together share one rendering."""
-        under_way = self._rendering.get(openmetrics)
-        if under_way is None:
-            under_way = self._rendering[openmetrics] = asyncio.ensure_future(self._render(openmetrics))
-            under_way.add_done_callback(lambda _: self._rendering.pop(openmetrics, None))
-        return await asyncio.shield(under_way)
-
-    async def _render(self, openmetrics: bool) -> bytes:
+        """The exposition; the web lets scrapes that come together share one."""
         self.registry.write(Batch("agent", {}, self.env.clock.now(), list(self.samples())))
         return await render(self.registry.families(), openmetrics=openmetrics, extra=self._process.collect())
 
