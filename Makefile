@@ -13,7 +13,7 @@ RULE_TESTS := $(wildcard alerts/rules/*.test.yaml)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run test check bench docs lock clean
+.PHONY: help install run test check fuzz bench docs lock clean
 
 help:
 	@sed -n 's/^## /  /p' Makefile
@@ -47,6 +47,11 @@ check: install
 	@$(BIN)/mypy
 	@if command -v promtool >/dev/null; then promtool check rules $(RULES) && promtool test rules $(RULE_TESTS); \
 	 else echo "promtool is not installed (Debian: prometheus): the alert rules were not checked"; fi
+
+## make fuzz      every fuzz target with random input, FUZZ times each (make fuzz FUZZ=20000)
+FUZZ ?= 20000
+fuzz: install
+	@FUZZ=$(FUZZ) exec $(BIN)/python -m pytest -m fuzz $(T)
 
 ## make bench     the agent beside its peers on the same work: memory, CPU, accuracy
 bench: install

@@ -5,10 +5,11 @@ import dataclasses
 from typing import Literal
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.structure import ConfigError, Duration, Listen, Regex, Size, Slug, load, loads, parse_duration, parse_size
+from tests.fuzz import fuzz
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,7 +150,7 @@ def test_sizes():
     assert [parse_size(t) for t in ("1B", "3GB", "64MiB", "1.5KiB")] == [1, 3_000_000_000, 64 << 20, 1536]
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 @given(st.one_of(st.binary(max_size=200), st.text(alphabet="aio:[]{}&*<>-? \n'\"\t#%!|@,", max_size=80).map(str.encode)))
 def test_any_bytes_are_read_or_refused(data):
     with contextlib.suppress(ConfigError):

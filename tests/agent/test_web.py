@@ -14,12 +14,13 @@ import bcrypt
 import h11
 import pytest
 import trustme
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.web import METRICS, AdminServer, LanServer, Limits, ListenError, preferences, takes_gzip, wants_openmetrics
 from agent.webserver import peer_key, split_listen
 from tests.fakes import closing
+from tests.fuzz import SETTINGS, fuzz
 from tests.site import NOW, FakeSite, cut_off, status, with_history
 
 PROMETHEUS = (
@@ -190,7 +191,7 @@ def test_gzip_is_chosen_by_accept_encoding(given, packed):
     assert takes_gzip(given) is packed
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 @given(st.text(max_size=200))
 def test_no_accept_header_is_too_strange(header):
     for _, _, q in preferences(header):
@@ -418,7 +419,7 @@ def test_what_is_malformed_or_too_large_is_answered_and_closed(sent, code):
 
 
 def test_any_bytes_end_in_an_answer_or_a_closed_connection():
-    @settings(max_examples=300, deadline=None, derandomize=True)
+    @SETTINGS
     @given(
         st.one_of(
             st.binary(max_size=300),

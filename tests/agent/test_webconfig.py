@@ -9,13 +9,14 @@ import subprocess
 import bcrypt
 import pytest
 import trustme
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.bucket import MAX_PEERS, Bucket, Peers
 from agent.structure import ConfigError
 from agent.webauth import Auth, BusyError, credentials
 from agent.webconfig import WebConfig, WebFile, load_web
+from tests.fuzz import fuzz
 
 HASH = bcrypt.hashpw(b"rahasia", bcrypt.gensalt(4)).decode()
 
@@ -188,7 +189,7 @@ def test_nothing_changed_is_nothing_read(folder):
     assert config.current() is config.current()
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 @given(data=st.binary(max_size=200))
 def test_any_bytes_are_a_config_or_a_config_error(data, tmp_path_factory):
     path = tmp_path_factory.getbasetemp() / "fuzz.yml"

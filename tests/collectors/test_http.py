@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.clock import SystemClock
@@ -18,6 +18,7 @@ from agent.net import Net
 from agent.structure import ConfigError, loads
 from collectors import http as kind
 from tests.certs import DAY, issue
+from tests.fuzz import fuzz
 from tests.webserver import free_port, has_ipv6, nginx, saying, serving, squid
 
 ROOT = issue("Test Root", ca=True)
@@ -566,7 +567,7 @@ PIECES += [
 
 
 @given(st.lists(st.sampled_from(PIECES) | st.binary(max_size=8), max_size=24), st.sampled_from(["GET", "HEAD", "POST", "CONNECT"]))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 def test_whatever_a_server_says_is_an_answer_or_a_failure(parts, method):
     async def run():
         ours, theirs = socket.socketpair()

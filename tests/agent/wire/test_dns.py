@@ -9,14 +9,14 @@ import dns.rcode
 import dns.rdatatype
 import dns.rrset
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.wire import dns as codec
+from tests.fuzz import fuzz
 
 HEADER = struct.pack("!6H", 7, 0x8180, 1, 1, 0, 0)
 QUESTION = b"\1a\0\0\1\0\1"
-SETTINGS = settings(max_examples=300, deadline=None, derandomize=True)
 
 
 def an_rrset(record: str) -> dns.rrset.RRset:
@@ -201,13 +201,13 @@ def test_types_by_number():
     assert (codec.type_number("TYPE65280"), codec.type_name(65280), codec.rcode_name(23)) == (65280, "TYPE65280", "RCODE23")
 
 
-@SETTINGS
+@fuzz
 @given(st.binary(max_size=300))
 def test_noise_is_a_message_or_a_dns_error(data):
     _parsed(data)
 
 
-@SETTINGS
+@fuzz
 @given(st.data())
 def test_a_damaged_message_is_a_message_or_a_dns_error(data):
     whole = bytearray(
@@ -234,7 +234,7 @@ def _parsed(data: bytes) -> None:
     message.chain("www.example.go.id", "A")
 
 
-@SETTINGS
+@fuzz
 @given(st.lists(st.binary(min_size=1, max_size=63), max_size=3))
 def test_any_name_survives_the_way_through_text(labels):
     wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"

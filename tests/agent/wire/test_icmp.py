@@ -6,10 +6,11 @@ import sys
 import warnings
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.wire import icmp
+from tests.fuzz import fuzz
 
 MARK = icmp.Mark(b"mgic", 70_000, b"cookie88")
 
@@ -192,13 +193,13 @@ def whatever(version: int, data: bytes) -> None:
     icmp.is_timestamp(data)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 @given(st.sampled_from([4, 6]), st.binary(max_size=120))
 def test_fuzz(version, data):
     whatever(version, data)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 @given(st.integers(0, 0xFFFF), st.integers(0, 0xFFFF), st.binary(max_size=100))
 def test_fuzz_echoes_survive_the_round_trip(ident, seq, data):
     assert icmp.parse_reply(4, reply(data, ident, seq), verify=True) == icmp.Echo(ident, seq, data)

@@ -8,11 +8,12 @@ import sys
 import zlib
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.wire import netlink
 from agent.wire.netlink import Address, Answer, Hop, Link, Message, Neighbour, NetlinkError, Route, Stats
+from tests.fuzz import fuzz
 
 # Recorded in a namespace with `ip link`, one veth lan0; the link's message deflated, for it has 1,504 bytes.
 LINK = zlib.decompress(
@@ -139,13 +140,13 @@ def decodes_or_refuses(data: bytes) -> None:
     assert len(found) <= len(data) // 16
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 @given(st.binary(max_size=400))
 def test_noise_is_decoded_or_refused(data):
     decodes_or_refuses(data)
 
 
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 @given(st.sampled_from(RECORDED), st.lists(st.tuples(st.integers(0, 1503), st.integers(0, 255)), max_size=6), st.integers(0, 1504))
 def test_damaged_recordings_are_decoded_or_refused(recorded, damage, cut):
     data = bytearray(recorded)
@@ -154,7 +155,7 @@ def test_damaged_recordings_are_decoded_or_refused(recorded, damage, cut):
     decodes_or_refuses(bytes(data[: cut or None]))
 
 
-@settings(max_examples=100, deadline=None, derandomize=True)
+@fuzz
 @given(st.sampled_from([16, 20, 24, 28, 2, 3]), st.binary(max_size=120))
 def test_noise_inside_a_good_header_is_decoded_or_refused(kind, body):
     decodes_or_refuses(a_message(kind, body))

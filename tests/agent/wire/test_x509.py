@@ -6,11 +6,12 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.wire.x509 import MAX_CERTIFICATE, Name, X509Error, parse
 from tests.certs import DAY, issue
+from tests.fuzz import fuzz
 
 ROOT = issue("Root", ca=True)
 LEAF = issue("siak.example.go.id", ROOT, names=("siak.example.go.id", "*.example.go.id", "192.0.2.80", "2001:db8::1"))
@@ -93,14 +94,14 @@ def test_names_that_would_write_to_a_terminal_are_made_harmless() -> None:
 
 
 @given(st.binary(max_size=200))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 def test_any_bytes(data: bytes) -> None:
     with contextlib.suppress(X509Error):
         parse(data)
 
 
 @given(st.lists(st.tuples(st.integers(0, len(LEAF.der) - 1), st.integers(0, 255)), min_size=1, max_size=4), st.integers(0, 40))
-@settings(max_examples=300, deadline=None, derandomize=True)
+@fuzz
 def test_a_certificate_with_some_bytes_changed(changes: list[tuple[int, int]], cut: int) -> None:
     data = bytearray(LEAF.der)
     for at, value in changes:
