@@ -4,6 +4,7 @@ Law: this file imports nothing of Ronda. Samples are numbers with bounded labels
 error texts) lives in events. A Sample is made by calling its Metric, so its labels can't be in the wrong order.
 """
 
+import bisect
 import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol
@@ -70,21 +71,16 @@ class Sink(Protocol):
 class Histogram:
     """A histogram that a collector keeps between runs. `bounds` in seconds, ascending, without +Inf."""
 
-    __slots__ = ("_counts", "_labels", "_metric", "_names", "bounds", "sum")
+    __slots__ = ("_buckets", "_counts", "_labels", "_metric", "bounds", "sum")
 
     def __init__(self, metric: Metric, bounds: Sequence[float], labels: tuple[str, ...] = ()) -> None:
         self._metric, self.bounds, self._labels = metric, tuple(bounds), labels
-        self._names = [*(format(b, "g") for b in self.bounds), "+Inf"]
-        self._counts = [0] * len(self._names)
+        self._buckets = [(*labels, format(bound, "g")) for bound in self.bounds] + [(*labels, "+Inf")]
+        self._counts = [0] * len(self._buckets)
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
-        for i, bound in enumerate(self.bounds):
-            if value <= bound:
-                self._counts[i] += 1
-                break
-        else:
-            self._counts[-1] += 1
+        self._counts[bisect.bisect_left(self.bounds, value)] += 1
         self.sum += value
 
     @property
@@ -93,9 +89,10 @@ class Histogram:
 
     def samples(self) -> Iterable[Sample]:
         """Yields the cumulative buckets, then sum and count."""
+        metric = self._metric
         running = 0
-        for name, n in zip(self._names, self._counts, strict=True):
+        for labels, n in zip(self._buckets, self._counts, strict=True):
             running += n
-            yield Sample(self._metric, (*self._labels, name), running, "_bucket")
-        yield Sample(self._metric, self._labels, self.sum, "_sum")
-        yield Sample(self._metric, self._labels, running, "_count")
+            yield Sample(metric, labels, running, "_bucket")
+        yield Sample(metric, self._labels, self.sum, "_sum")
+        yield Sample(metric, self._labels, running, "_count")

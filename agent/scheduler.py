@@ -2,7 +2,8 @@
 
 Law: a slow or dead target never delays another; a run never overlaps itself; nothing here waits for a sink. Schedules are
 drift-free: a task is due at offset + k * interval of the monotonic clock, offset being a hash of its name, so restarts don't
-herd. Due times lie on slots of 250 ms, so that tasks share wake-ups (a wake-up costs more than a ping).
+herd. Due times lie on slots of 250 ms, so that tasks share wake-ups (a wake-up costs more than a ping); of less only where a slot
+would hold so many runs that the last of them would be late.
 """
 
 import asyncio
@@ -24,6 +25,8 @@ from agent.status import Status
 log = logging.getLogger("ronda.scheduler")
 
 SLOT = 0.25  # seconds; see the law
+SLOT_RUNS = 16  # runs that a slot should hold at most, ...
+SLOT_MIN = 1 / 32  # ... as long as it isn't shorter than this
 FIRST_WITHIN = 3.0  # a new task looks first within this many seconds, whatever its interval
 RETRY_AFTER = 1.0  # a failed one-shot probe is tried again after this, ...
 CONFIRM = 3  # ... and counts as down when it failed this often in a row
@@ -70,6 +73,7 @@ class Task:
     failures: dict[str, int]
     labels: dict[str, str]
     due: float = 0.0
+    offset: float = 0.0
     running: "asyncio.Task[None] | None" = None
     gone: bool = False
     in_a_row: int = 0
@@ -82,10 +86,18 @@ class Task:
         return hasattr(self.collector, "watch")
 
 
-def offset(name: str, interval: float) -> float:
+def slot_width(runs_per_second: float) -> float:
+    """Seconds between slots: SLOT, halved until a slot holds at most SLOT_RUNS runs."""
+    width = SLOT
+    while runs_per_second * width > SLOT_RUNS and width > SLOT_MIN:
+        width /= 2
+    return width
+
+
+def offset(name: str, interval: float, slot: float = SLOT) -> float:
     """Where in its interval a task is due: the same in every run, on a slot, spread by a hash."""
-    slots = max(1, round(interval / SLOT))
-    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) % slots * min(SLOT, interval)
+    slots = max(1, round(interval / slot))
+    return int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest()) % slots * min(slot, interval)
 
 
 def next_due(now: float, interval: float, at: float) -> float:
@@ -138,8 +150,10 @@ class Scheduler:
             if tasks.get(name) is not old:
                 self._retire(old, replaced=name in tasks)
         new = [task for name, task in tasks.items() if self.tasks.get(name) is not task]
+        slot = slot_width(sum(1 / task.config.interval for task in tasks.values()))
         self.tasks = dict(tasks)
         for task in new:
+            task.offset = offset(self.site + task.name, task.config.interval, slot)
             self._begin(task)
         self._arm()
 
@@ -148,7 +162,7 @@ class Scheduler:
         if task.watcher:
             self._spawn(task, self._supervise(task))
         else:
-            task.due = now + offset(self.site + task.name, min(task.config.interval, FIRST_WITHIN))
+            task.due = now + task.offset % FIRST_WITHIN
             self._push(task.due, task)
 
     def _retire(self, task: Task, *, replaced: bool = False) -> None:
@@ -224,7 +238,7 @@ class Scheduler:
             if task.gone:
                 continue
             if due == task.due:  # the regular run; retries and look_now come beside it
-                task.due = next_due(max(now, due), task.config.interval, offset(self.site + task.name, task.config.interval))
+                task.due = next_due(max(now, due), task.config.interval, task.offset)
                 self._push(task.due, task)
             self._start(task, due)
         return not self._heap or self._heap[0][0] > now

@@ -304,7 +304,7 @@ def test_many_tasks_start_in_bursts_and_none_is_forgotten():
         await clock.advance(5)
 
         assert all(4 <= len(p.at) <= 6 for p in probes)
-        assert len({t for p in probes for t in p.at}) <= 24  # shared slots: at most four wake-ups a second
+        assert len({t for p in probes for t in p.at}) <= 32 * 6  # they share slots still
         await s.close()
 
     play(work())
@@ -362,6 +362,11 @@ def test_offsets_are_spread_on_slots_and_the_same_each_time():
     assert all(o % 0.25 == 0 and 0 <= o < 15 for o in offsets)
     assert len(set(offsets)) > 45
     assert 0 <= offset("x", 0.05) < 0.05
+
+
+@pytest.mark.parametrize(("rate", "width"), [(0, 0.25), (10, 0.25), (64, 0.25), (65, 0.125), (500, 1 / 32), (9999, 1 / 32)])
+def test_slots_are_as_wide_as_they_can_be(rate, width):
+    assert scheduler.slot_width(rate) == width
 
 
 @pytest.mark.parametrize(("now", "interval", "at", "due"), [(100.0, 15.0, 3.0, 108.0), (108.0, 15.0, 3.0, 123.0), (2.0, 15.0, 3.0, 3.0)])
