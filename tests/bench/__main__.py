@@ -14,6 +14,7 @@ from typing import Any
 from tests.bench import accuracy, light, many, report
 from tests.bench.report import Row
 
+RESULT = report.ROOT / "docs/results/bench.json"
 Part = Callable[[bool], tuple[list[Row], dict[str, Any]]]
 PROGRAMS = (
     "ip", "nginx", "dnsmasq", "prometheus", "prometheus-node-exporter", "prometheus-blackbox-exporter", "prometheus-smokeping-prober",
@@ -32,7 +33,9 @@ PARTS: dict[str, Part] = {"N1": light.run, "N2": _accuracy, "N10": many.run}
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.bench", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="short windows: shows that the bench works, its figures say little")
-    parser.add_argument("--json", type=Path, default=report.ROOT / "docs/results/bench.json", help="where to write the result")
+    parser.add_argument(
+        "--json", type=Path, help=f"where to write the result; a whole run writes {RESULT.relative_to(report.ROOT)} by itself"
+    )
     parser.add_argument("--only", default=",".join(PARTS), help=f"parts to run, of {', '.join(PARTS)}")
     chosen = parser.parse_args(arguments)
     if missing := _missing():
@@ -45,8 +48,10 @@ def main(arguments: list[str] | None = None) -> int:
         found, raw[name] = PARTS[name](chosen.quick)
         rows += found
     print(report.table(rows))
-    report.save(chosen.json, rows, raw, chosen.quick)
-    print(f"written to {chosen.json}", file=sys.stderr)
+    whole = not chosen.quick and list(raw) == list(PARTS)
+    if path := chosen.json or (RESULT if whole else None):  # a short or partial run is no result to keep
+        report.save(path, rows, raw, chosen.quick)
+        print(f"written to {path}", file=sys.stderr)
     return 0
 
 
