@@ -128,7 +128,7 @@ def test_the_exposition_is_flawless(watched: tuple[Office, Daemon, Daemon], tmp_
     modern = office.office.get(f"http://{LISTEN}/metrics", accept="application/openmetrics-text;version=1.0.0")
     assert modern
     assert modern.endswith("# EOF\n")
-    names = {f.name for f in text_string_to_metric_families(modern)}
+    names = {f.name for f in text_string_to_metric_families(modern)}  # type: ignore[no-untyped-call]
     assert {"ronda_probe_success", "ronda_icmp_packets_sent", "ronda_icmp_rtt_seconds", "ronda_verdict"} <= names
 
 

@@ -54,7 +54,7 @@ def windows(pids: Mapping[str, int], seconds: float, times: int, what: str) -> d
 
 def median(costs: Sequence[Cost]) -> Cost:
     """The median window, figure by figure."""
-    return Cost(*(statistics.median(getattr(c, f.name) for c in costs) for f in dataclasses.fields(Cost)))  # type: ignore[arg-type]
+    return Cost(*(statistics.median(getattr(c, f.name) for c in costs) for f in dataclasses.fields(Cost)))
 
 
 def wait(seconds: float, what: str) -> None:
