@@ -31,6 +31,7 @@ FIRST_WITHIN = 3.0  # a new task looks first within this many seconds, whatever 
 RETRY_AFTER = 1.0  # a failed one-shot probe is tried again after this, ...
 CONFIRM = 3  # ... and counts as down when it failed this often in a row
 BACKSTOP = 1.0  # added to a task's timeout: collectors keep their own time, this is for those that hang
+WAIT = 1.0  # a run that is due while the last one is still under way may begin this much late; a timeout of an interval needs it
 BURST = 16  # runs started before the loop gets a turn to read replies
 MAX_RUNS = 512  # runs under way at once; each may hold a socket
 BACKOFF_MAX = 60.0  # seconds between restarts of a watcher that keeps failing
@@ -72,7 +73,9 @@ class Task:
     status: Status
     failures: dict[str, int]
     labels: dict[str, str]
-    due: float = 0.0
+    due: float = 0.0  # of the regular run
+    beside: float = 0.0  # of the one run beside it: a retry, or a look that somebody asked for
+    waits: float = 0.0  # when the run was due that waits for the last one to end; 0: none does
     offset: float = 0.0
     running: "asyncio.Task[None] | None" = None
     gone: bool = False
@@ -102,7 +105,8 @@ def offset(name: str, interval: float, slot: float = SLOT) -> float:
 
 def next_due(now: float, interval: float, at: float) -> float:
     """The first time after `now` that is `at` plus a whole number of intervals."""
-    return at + ((now - at) // interval + 1) * interval
+    due = at + ((now - at) // interval + 1) * interval
+    return due if due > now else due + interval  # floats: (0.3 - 0) // 0.1 is 2
 
 
 def confirm(was: str, in_a_row: int) -> str:
@@ -125,6 +129,7 @@ class Scheduler:
         self._alarm: tuple[float, Cancellable] | None = None
         self._ticking: asyncio.Task[None] | None = None
         self._runs: set[asyncio.Task[None]] = set()
+        self._watches: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self.changes = 0  # of any task's state; tells the diagnosis when to judge again
 
@@ -152,6 +157,8 @@ class Scheduler:
         new = [task for name, task in tasks.items() if self.tasks.get(name) is not task]
         slot = slot_width(sum(1 / task.config.interval for task in tasks.values()))
         self.tasks = dict(tasks)
+        self._heap = [entry for entry in self._heap if not entry[2].gone]  # an hourly task would stay for an hour
+        heapq.heapify(self._heap)
         for task in new:
             task.offset = offset(self.site + task.name, task.config.interval, slot)
             self._begin(task)
@@ -181,16 +188,21 @@ class Scheduler:
         self.swap({})
         if self._alarm:
             self._alarm[1].cancel()
-        waiting = [*self._runs, *self._closing, *([self._ticking] if self._ticking else [])]
+        waiting = [*self._runs, *self._watches, *self._closing, *([self._ticking] if self._ticking else [])]
         await asyncio.gather(*waiting, return_exceptions=True)
 
     def look_now(self) -> None:
         """Has every poller look within a second, without touching its schedule."""
         now = self.env.clock.monotonic()
         for task in self.tasks.values():
-            if not task.watcher and task.config.interval > 1:
-                self._push(now + offset(task.name, 1.0), task)
+            if not task.watcher and task.config.interval > 1 and task.beside <= now:
+                self._beside(now + offset(task.name, 1.0), task)
         self._arm()
+
+    def _beside(self, due: float, task: Task) -> None:
+        """Adds a run beside the regular ones. There is one at most, or retries would multiply and a blip would count as down."""
+        task.beside = due
+        self._push(due, task)
 
     # -- when -----------------------------------------------------------------------------------------------------------
 
@@ -235,35 +247,52 @@ class Scheduler:
             if not self._heap or self._heap[0][0] > now:
                 return True
             due, _, task = heapq.heappop(self._heap)
-            if task.gone:
+            if task.gone or due not in (task.due, task.beside):
                 continue
-            if due == task.due:  # the regular run; retries and look_now come beside it
+            regular = due == task.due
+            if regular:
                 task.due = next_due(max(now, due), task.config.interval, task.offset)
                 self._push(task.due, task)
-            self._start(task, due)
+            if task.running:
+                self._overrun(task, due if regular else 0.0)
+            elif self._start(task):
+                self.lateness.observe(max(0.0, self.env.clock.monotonic() - due))
         return not self._heap or self._heap[0][0] > now
 
-    def _start(self, task: Task, due: float) -> None:
-        if task.running:
-            self.skipped["overrun"] += 1
-        elif len(self._runs) >= MAX_RUNS:
+    def _start(self, task: Task) -> bool:
+        """Starts a run; False where too many are under way."""
+        if len(self._runs) >= MAX_RUNS:
             self.skipped["busy"] += 1
+            return False
+        self._spawn(task, self._run(task))
+        return True
+
+    def _overrun(self, task: Task, due: float) -> None:
+        """A regular run (`due` is not 0) waits a moment for the last one to end; a retry is not missed: a look is under way."""
+        if due:
+            self.skipped["overrun"] += task.waits > 0
+            task.waits = due
+
+    def _start_waiting(self, task: Task) -> None:
+        late, task.waits = self.env.clock.monotonic() - task.waits, 0.0
+        if late <= min(WAIT, task.config.interval / 2):
+            self._start(task)
         else:
-            self.lateness.observe(max(0.0, self.env.clock.monotonic() - due))
-            self._spawn(task, self._run(task))
+            self.skipped["overrun"] += 1
 
     def _spawn(self, task: Task, work: Any) -> None:
         task.running = running = asyncio.ensure_future(work)
-        if not task.watcher:
-            self._runs.add(running)
+        (self._watches if task.watcher else self._runs).add(running)
         running.add_done_callback(lambda done: self._ended(task, done))
 
     def _ended(self, task: Task, done: "asyncio.Task[None]") -> None:
         self._runs.discard(done)
-        if task.running is done:
-            task.running = None
+        self._watches.discard(done)
+        task.running = None
         if not done.cancelled() and (error := done.exception()):
             log.critical("task %s: the scheduler itself failed: %r", task.name, error, exc_info=error)
+        if task.waits and not task.gone:
+            self._start_waiting(task)
 
     # -- what it means --------------------------------------------------------------------------------------------------
 
@@ -347,7 +376,7 @@ class Scheduler:
             task.in_a_row = 0
         state = confirm(task.status.state, task.in_a_row)
         if state == "checking" and task.config.interval > RETRY_AFTER and not task.gone:
-            self._push(self.env.clock.monotonic() + RETRY_AFTER, task)
+            self._beside(self.env.clock.monotonic() + RETRY_AFTER, task)
             self._arm()
         seconds = None if result.reason else (task.duration if result.seconds is None else result.seconds)
         self._state(task, state, result.reason, result.detail, now, seconds)

@@ -372,3 +372,93 @@ def test_slots_are_as_wide_as_they_can_be(rate, width):
 @pytest.mark.parametrize(("now", "interval", "at", "due"), [(100.0, 15.0, 3.0, 108.0), (108.0, 15.0, 3.0, 123.0), (2.0, 15.0, 3.0, 3.0)])
 def test_next_due(now, interval, at, due):
     assert next_due(now, interval, at) == due
+
+
+@pytest.mark.parametrize("interval", [0.05, 0.1, 0.3, 0.7, 1.1, 1 / 3])
+def test_next_due_is_later_than_now_whatever_floats_make_of_it(interval):
+    due = 1000.0
+    for _ in range(2000):
+        later = next_due(due, interval, 0.0)
+        assert 0 < later - due < 1.5 * interval
+        due = later
+
+
+def test_close_waits_until_a_watcher_has_let_go():
+    async def work():
+        env, clock = fake_env()
+        freed = []
+
+        class Watch:
+            async def watch(self):
+                try:
+                    yield [VALUE(1)]
+                    await asyncio.Event().wait()
+                finally:
+                    await asyncio.sleep(0.01)
+                    freed.append(True)
+
+        kind = Kind("w", PlainConfig, (VALUE,), lambda _c, _e: Watch())
+        s = Scheduler(env, [Memory()])
+        s.swap(s.build([("w", kind, PlainConfig())]))
+        await clock.advance(1)
+        await s.close()
+
+        assert freed == [True]
+
+    play(work())
+
+
+def test_reloads_leave_nothing_of_what_is_gone():
+    async def work():
+        env, clock = fake_env()
+        kind = Kind("test", Config, (), lambda _c, _e: Probe(clock, [OK]), probe=True)
+        s = Scheduler(env, [])
+        for hours in range(1, 20):
+            s.swap(s.build([(str(i), kind, Config(target=str(i), interval=hours * 3600.0)) for i in range(10)]))
+            await clock.advance(10)
+
+        assert len(s._heap) == 10
+        await s.close()
+        assert not s._heap
+
+    play(work())
+
+
+def test_a_dead_target_whose_timeout_is_its_interval_is_looked_at_each_time():
+    async def work():
+        env, clock = fake_env()
+
+        async def dead():
+            await clock.sleep(5.02)  # a timeout ends a little late
+            return DOWN
+
+        probe = Probe(clock, [dead])
+        kind = Kind("test", Config, (), lambda _c, _e: probe, probe=True, reasons=("timeout",))
+        s = Scheduler(env, [])
+        s.swap(s.build([("test:t", kind, Config(interval=5.0, timeout=5.0))]))
+        await clock.advance(900)
+
+        assert len(probe.at) > 170
+        assert s.skipped["overrun"] < 10
+        await s.close()
+
+    play(work())
+
+
+def test_check_now_makes_no_outage_of_a_blip():
+    async def work():
+        s, clock, probe, _ = setup(OK, DOWN, config=Config(interval=60.0))
+        await clock.advance(60)
+        while s.tasks["test:t"].status.state == "ok":
+            await clock.advance(0.05)
+        first = probe.at[-1]
+        for _ in range(19):
+            s.look_now()
+            await clock.advance(0.1)
+
+        assert clock.monotonic() - first < 2
+        assert s.tasks["test:t"].status.state == "checking"
+        assert len(s._heap) <= 3
+        await s.close()
+
+    play(work())
