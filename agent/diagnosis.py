@@ -19,6 +19,8 @@ CAUSES = (
     "dns", "portal", "centre", "service", "unknown",
 )  # fmt: skip
 Confidence = Literal["certain", "likely", "unknown"]
+WITNESSES = ("gateway", "anchor", "service")
+SETTLING = 30.0  # seconds that a new task may take until it knows
 
 SITE_STATE = Metric("ronda_site_state", "How the office is, as the agent sees it; exactly one state is 1.", labels=("state",))
 VERDICT = Metric("ronda_verdict", "The cause that the agent holds responsible now; exactly one is 1.", labels=("cause",))
@@ -71,17 +73,34 @@ class Count:
         return self.up > 0
 
 
-def count(statuses: Iterable[Status], role: str) -> Count:
+def _settled(status: Status) -> bool:
     """Only what is settled counts: one that failed for the first time still counts as it did before."""
-    settled = [
-        s.state != "down" for s in statuses if role_of(s) == role and (s.state in ("ok", "down") or (s.state == "checking" and s.reached))
-    ]
-    return Count(sum(settled), len(settled))
+    return status.state in ("ok", "down") or (status.state == "checking" and status.reached)
+
+
+def counts(statuses: Iterable[Status]) -> dict[str, Count]:
+    """How many answer, by role."""
+    found: dict[str, list[int]] = {}
+    for status in statuses:
+        if _settled(status):
+            of_role = found.setdefault(role_of(status), [0, 0])
+            of_role[0] += status.state != "down"
+            of_role[1] += 1
+    return {role: Count(up, known) for role, (up, known) in found.items()}
+
+
+def settling(statuses: Iterable[Status], now: float) -> bool:
+    """Whether a witness is so new that it has not had its say: just after a start the first one to fail proves nothing."""
+    return any(
+        s.state in ("unknown", "checking") and not s.reached and 0 <= now - s.since < SETTLING and role_of(s) in WITNESSES for s in statuses
+    )
 
 
 def judge(statuses: Sequence[Status], carrier: bool | None, now: float, last: Verdict, office: Office) -> Verdict:
     """The verdict now. `carrier`: whether any cable or radio of the box has a signal; None where nobody knows."""
     state, cause, confidence, evidence = _assess(statuses, carrier)
+    if state == "down" and cause != "link" and settling(statuses, now):
+        return last
     if cause == "unknown" and state == "ok" and last.incident:
         return last  # nobody can tell (a restart, say): what was open stays open until somebody can
     unchanged = state == last.state and cause == last.cause and last.since > 0
@@ -96,8 +115,8 @@ def incident_id(office: Office, onset: float) -> str:
 
 
 def _assess(statuses: Sequence[Status], carrier: bool | None) -> tuple[str, str, Confidence, list[str]]:
-    gateway, anchors = count(statuses, "gateway"), count(statuses, "anchor")
-    resolvers, services = count(statuses, "resolver"), count(statuses, "service")
+    known = counts(statuses)
+    gateway, anchors, resolvers, services = (known.get(role, Count()) for role in ("gateway", "anchor", "resolver", "service"))
     evidence = _evidence(carrier, gateway, anchors, resolvers, services)
     outside = anchors.any_up or services.any_up
     if outside:

@@ -97,3 +97,16 @@ def test_exactly_one_state_and_one_cause_is_1():
 
     assert [s.labels for s in made if s.value == 1] == [("down",), ("isp",)]
     assert made[-1].value == 3
+
+
+def test_after_a_start_the_first_to_fail_opens_no_incident():
+    started = tasks("u", "uuu", "u", "d")
+    for status in started:
+        status.since = ONSET
+    first = judge(started, True, ONSET + 2, Verdict(since=ONSET), OFFICE)
+    assert (first.state, first.incident) == ("ok", "")
+
+    later = tasks("o", "ooo", "o", "d")
+    assert judge(later, True, ONSET + 3, first, OFFICE).state == "degraded"
+    assert judge(started, False, ONSET + 2, first, OFFICE).cause == "link"  # a fact, whoever else has yet to look
+    assert judge(started, True, ONSET + 31, first, OFFICE).state == "down"  # not for ever
