@@ -75,7 +75,7 @@ class Histogram:
 
     def __init__(self, metric: Metric, bounds: Sequence[float], labels: tuple[str, ...] = ()) -> None:
         self._metric, self.bounds, self._labels = metric, tuple(bounds), labels
-        self._buckets = [(*labels, format(bound, "g")) for bound in self.bounds] + [(*labels, "+Inf")]
+        self._buckets = [(*labels, str(float(bound))) for bound in self.bounds] + [(*labels, "+Inf")]
         self._counts = [0] * len(self._buckets)
         self.sum = 0.0
 
