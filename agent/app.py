@@ -6,9 +6,11 @@ be used changes nothing. No step of shutting down may hang: systemd would kill u
 
 import asyncio
 import dataclasses
+import errno
 import logging
 import platform
 import signal
+import threading
 import zoneinfo
 from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
@@ -27,7 +29,7 @@ from agent.scheduler import Scheduler, Task, wanted
 from agent.state import HEARTBEAT, StateFile
 from agent.status import Status
 from agent.systemd import Notifier
-from agent.web import AdminServer, LanServer
+from agent.web import AdminServer, LanServer, ListenError
 
 log = logging.getLogger("ronda")
 
@@ -48,7 +50,10 @@ class Options:
 
 
 class Diagnosis:
-    """The sink that keeps the verdict: judged again when a task's state or a cable changed."""
+    """The sink that keeps the verdict: judged again when a task's state or a cable changed.
+
+    Once for all that ended in one turn of the loop: a judgement of 500 tasks takes half a millisecond, and they go down together.
+    """
 
     def __init__(self, app: "App", verdict: Verdict | None) -> None:
         self._app = app
@@ -56,16 +61,27 @@ class Diagnosis:
         self.carrier: bool | None = None
         self.changes = 0
         self._seen = -1
+        self._cables: dict[str, bool] = {}  # by task; two may watch different devices
+        self._asked = False
 
     def write(self, batch: Batch) -> None:
-        cables = [s.value for s in batch.samples if s.metric.name == "ronda_link_carrier"]
-        carrier = any(cables) if cables else self.carrier
-        if carrier == self.carrier and self._seen == self._app.scheduler.changes:
+        if cables := [s.value for s in batch.samples if s.metric.name == "ronda_link_carrier"]:
+            self._cables[batch.task] = any(cables)
+        elif not batch.events:  # it can't look, or is gone: what it said last is no longer known
+            self._cables.pop(batch.task, None)
+        carrier = any(self._cables.values()) if self._cables else None
+        if self._app.closing or (carrier == self.carrier and self._seen == self._app.scheduler.changes):
             return
         self.carrier, self._seen = carrier, self._app.scheduler.changes
-        self.judge(batch.at)
+        if not self._asked:
+            self._asked = True
+            asyncio.get_running_loop().call_soon(self._judge)
 
-    def judge(self, now: float) -> None:
+    def _judge(self) -> None:
+        self._asked = False
+        if self._app.closing:  # tasks that end are no news
+            return
+        now = self._app.env.clock.now()
         last = self.verdict
         self.verdict = diagnosis.judge(self._app.scheduler.statuses(), self.carrier, now, last, self._app.office)
         if (last.state, last.cause) != (self.verdict.state, self.verdict.cause):
@@ -110,6 +126,9 @@ class App:
         self._checked_at = float("-inf")
         self._chores: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
+        self._hung_up = False
+        self._saving = threading.Lock()
+        self.closing = False
 
     # -- from nothing to running, and back ------------------------------------------------------------------------------
 
@@ -127,6 +146,10 @@ class App:
 
     async def start(self) -> None:
         """Starts the listeners, then the tasks. Raises OSError where it can't listen."""
+        async with self._reloading:  # a SIGHUP now is for afterwards
+            await self._start()
+
+    async def _start(self) -> None:
         await self.admin.start()
         if self.config.web.lan_page:
             self.lan = LanServer(self, self.config.web.lan_page)
@@ -147,7 +170,7 @@ class App:
         loop = asyncio.get_running_loop()
         for sig in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(sig, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._chore(self._reload_quietly()))
+        loop.add_signal_handler(signal.SIGHUP, self._hang_up)
         await self.start()
         log.info("Ronda %s watches %s: %d tasks; page: %s", __version__, self.config.site, len(self.scheduler.tasks), self.admin.url)
         try:
@@ -157,6 +180,7 @@ class App:
             await self.close()
 
     async def close(self) -> None:
+        self.closing = True
         chores = list(self._chores)
         for chore in chores:
             chore.cancel()
@@ -182,6 +206,8 @@ class App:
                 problems = [str(p) for p in e.problems]
             except (OSError, ValueError) as e:
                 problems = [str(e)]
+            except Exception as e:  # noqa: BLE001  (a kind's build may fail in any way; nothing has changed, and systemd waits for READY)
+                problems = [f"{type(e).__name__}: {e}"]
             self._reload_ok, self._reload_problems = not problems, problems
             for problem in problems:
                 log.error("the config was not loaded, the old one stays in force: %s", problem)
@@ -197,21 +223,31 @@ class App:
             return [f"site can't change from {self.config.site} to {config.site} while running; restart the agent"]
         built = self._built(config)
         admin, lan = self.admin, self.lan
-        if self.listen_address(config) != self.listen_address(self.config):
-            admin = AdminServer(self, self.listen_address(config), self.options.web_config, lifecycle=self.options.lifecycle)
-            await admin.start()
         try:
+            if self.listen_address(config) != self.listen_address(self.config):
+                admin = AdminServer(self, self.listen_address(config), self.options.web_config, lifecycle=self.options.lifecycle)
+                await self._listen(admin)
             if config.web.lan_page != self.config.web.lan_page:
                 lan = LanServer(self, config.web.lan_page) if config.web.lan_page else None
                 if lan:
-                    await lan.start()
-        except OSError:
+                    await self._listen(lan)
+        except BaseException:
             if admin is not self.admin:
                 await admin.close()
             raise
         self._finding = finding
         await self._swap(config, built, admin, lan)
         return []
+
+    async def _listen(self, server: AdminServer | LanServer) -> None:
+        try:
+            await server.start()
+        except ListenError as e:
+            ours = [s for s in (self.admin, self.lan) if s and s.listen.rpartition(":")[2] == server.listen.rpartition(":")[2]]
+            if e.errno == errno.EADDRINUSE and ours:
+                said = f"Ronda itself still listens on {ours[0].listen}; restart it to move, or take another port"
+                raise ListenError(f"can't listen on {server.listen}: {said}") from None
+            raise
 
     async def _swap(self, config: AgentConfig, built: dict[str, Task], admin: AdminServer, lan: LanServer | None) -> None:
         gone = [s for old, new in ((self.admin, admin), (self.lan, lan)) if old is not new and (s := old)]
@@ -221,7 +257,15 @@ class App:
         for server in gone:
             self._chore(server.close())
 
+    def _hang_up(self) -> None:
+        """SIGHUP. However many come while one waits to be served, they are one."""
+        if not self._hung_up:
+            self._hung_up = True
+            self._chore(self._reload_quietly())
+
     async def _reload_quietly(self) -> None:
+        async with self._reloading:
+            self._hung_up = False
         await self.reload()
 
     async def _rediscover(self) -> None:
@@ -248,7 +292,10 @@ class App:
     async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         while True:
             await self.env.clock.sleep(seconds)
-            await work()
+            try:
+                await work()
+            except Exception:
+                log.exception("a chore failed; it is tried again in %g s", seconds)
 
     async def _watchdog(self) -> None:
         if not self.healthy():
@@ -259,7 +306,11 @@ class App:
 
     async def _save(self) -> None:
         # in a thread: an SD card may take a second for one fdatasync, and no probe waits for it
-        await asyncio.to_thread(self.state.write, self.config.site, self.diagnosis.verdict, self.env.clock.now())
+        await asyncio.to_thread(self._write_state)
+
+    def _write_state(self) -> None:
+        with self._saving:  # what is written last is what is true now, in whatever order the threads come
+            self.state.write(self.config.site, self.diagnosis.verdict, self.env.clock.now())
 
     # -- what the pages show (web.Site) -----------------------------------------------------------------------------------
 
@@ -313,8 +364,8 @@ class App:
         return True
 
     async def metrics(self, openmetrics: bool) -> bytes:
-        """The exposition; the web lets scrapes that come together share one."""
-        self.registry.write(Batch("agent", {}, self.env.clock.now(), list(self.samples())))
+        """The exposition; the web lets scrapes that come together share one. No task has the empty name of the agent's own batch."""
+        self.registry.write(Batch("", {}, self.env.clock.now(), list(self.samples())))
         return await render(self.registry.families(), openmetrics=openmetrics, extra=self._process.collect())
 
     def samples(self) -> Iterable[Sample]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
@@ -18,7 +19,10 @@ import pytest
 from agent.app import App, Options
 from agent.clock import SystemClock
 from agent.collector import Env, Kind, ProbeConfig, failed, succeeded
+from agent.diagnosis import Verdict
+from agent.model import Batch, Event, Metric
 from agent.net import Net
+from agent.state import StateFile
 from agent.structure import ConfigError, Duration
 from collectors import KINDS
 
@@ -93,10 +97,10 @@ def test_it_watches_and_tells(tmp_path):
             code, text = await get(app.admin.url + "metrics")
 
             assert code == 200
-            assert 'ronda_probe_success{kind="toy",target="a",task="toy:a"} 1.0' in text
-            assert 'ronda_probe_success{kind="toy",role="anchor",target="b",task="toy:b"} 0.0' in text
-            assert 'ronda_probe_reason_info{kind="toy",reason="refused",role="anchor",target="b",task="toy:b"} 1.0' in text
-            assert 'ronda_collector_up{kind="toy",task="toy:a"} 1.0' in text
+            assert 'ronda_probe_success{task="toy:a",target="a",kind="toy"} 1.0' in text
+            assert 'ronda_probe_success{task="toy:b",target="b",role="anchor",kind="toy"} 0.0' in text
+            assert 'ronda_probe_reason_info{task="toy:b",target="b",role="anchor",kind="toy",reason="refused"} 1.0' in text
+            assert 'ronda_collector_up{task="toy:a",kind="toy"} 1.0' in text
             assert "ronda_build_info{" in text
             assert "process_resident_memory_bytes" in text
             assert (await get(app.admin.url + "-/healthy"))[0] == 200
@@ -306,3 +310,125 @@ def test_a_data_directory_that_can_not_be_written_stops_nothing(tmp_path):
 
     assert p.returncode == 0
     assert "can't write /dev/full/x/state.json" in err
+
+
+def test_a_task_may_be_called_agent(tmp_path):
+    async def work():
+        async with running(tmp_path, "site: s\ncollectors: {toy: [{target: a, name: agent}]}") as (app, _):
+            await until(lambda: not app.ready(), "it looked")
+            await app.metrics(False)
+            text = (await app.metrics(False)).decode()
+
+            assert 'ronda_probe_success{task="agent",target="a",kind="toy"} 1.0' in text
+            assert "ronda_build_info" in text
+
+    asyncio.run(work())
+
+
+def test_moving_onto_a_port_of_its_own_is_refused_in_plain_words(tmp_path):
+    async def work():
+        port = free_port()
+        text = "site: s\ncollectors: {toy: [{target: a}]}\nweb: {listen: '%s'}"
+        async with running(tmp_path, text % f"127.0.0.1:{port}", listen=None) as (app, path):
+            path.write_text(text % f"0.0.0.0:{port}")
+            assert await app.reload() == [
+                f"can't listen on 0.0.0.0:{port}: Ronda itself still listens on 127.0.0.1:{port}; restart it to move, or take another port"
+            ]
+            assert (await get(app.admin.url + "-/healthy"))[0] == 200
+
+    asyncio.run(work())
+
+
+def test_a_kind_that_can_not_be_built_changes_nothing(tmp_path):
+    async def work():
+        async with running(tmp_path, "site: s\ncollectors: {toy: [{target: a}]}") as (app, path):
+            kept = app.scheduler.tasks["toy:a"]
+            app.kinds = {"toy": dataclasses.replace(TOY["toy"], build=lambda _c, _e: 1 / 0)}
+            path.write_text("site: s\ncollectors: {toy: [{target: a}, {target: b}]}")
+
+            assert await app.reload() == ["ZeroDivisionError: division by zero"]
+            assert app.scheduler.tasks == {"toy:a": kept}
+            assert "ronda_config_last_reload_successful 0.0" in (await app.metrics(False)).decode()
+
+    asyncio.run(work())
+
+
+def test_many_hang_ups_are_one(tmp_path):
+    async def work():
+        async with running(tmp_path, "site: s\ncollectors: {toy: [{target: a}]}") as (app, _):
+            loads, load = [], app._load
+            app._load = lambda: loads.append(1) or load()
+            async with app._reloading:
+                for _ in range(50):
+                    app._hang_up()
+                    await asyncio.sleep(0)
+                assert len(app._chores) < 5
+            await until(lambda: loads and not app._reloading.locked(), "reloaded")
+            assert len(loads) == 1
+            app._hang_up()
+            await until(lambda: len(loads) == 2, "reloaded again")
+
+    asyncio.run(work())
+
+
+def test_what_is_written_last_is_what_is_true(tmp_path):
+    class SlowDisk(StateFile):
+        go = threading.Event()
+
+        def _replace(self, data):
+            assert self.go.wait(30)
+            super()._replace(data)
+
+    async def work():
+        async with running(tmp_path, "site: s\ncollectors: {toy: [{target: a, labels: {role: anchor}}]}") as (app, _):
+            await until(lambda: app.verdict().cause == "ok", "fine")
+            app.state = SlowDisk(tmp_path / "data")
+            fine = app.diagnosis.verdict
+            for verdict in (Verdict("down", "isp", "certain", 5.0, "X-1"), fine, Verdict("down", "isp", "certain", 6.0, "X-2"), fine):
+                app.diagnosis.verdict = verdict
+                app.save_soon()
+                await asyncio.sleep(0.02)
+            app.state.go.set()
+        assert app.state.failures == 0
+
+    asyncio.run(work())
+    assert StateFile(tmp_path / "data").read("s").incident == ""
+
+
+def test_a_chore_that_fails_is_tried_again(tmp_path, caplog):
+    async def work():
+        async with running(tmp_path, "site: s\ncollectors: {toy: [{target: a}]}") as (app, _):
+            calls = []
+
+            async def fails():
+                calls.append(1)
+                raise PermissionError(13, "Permission denied", "/proc/net/route")
+
+            app._chore(app._every(0.01, fails))
+            await until(lambda: len(calls) > 2, "called again")
+
+    asyncio.run(work())
+    assert "a chore failed" in caplog.text
+
+
+def test_the_cable_is_any_cable_and_forgotten_with_its_task(tmp_path):
+    carrier = Metric("ronda_link_carrier", "x")
+
+    def link(task, *values):
+        return Batch(task, {}, 1.0, [carrier(v) for v in values])
+
+    async def work():
+        async with running(tmp_path, "site: s\ncollectors: {toy: [{target: a}]}") as (app, _):
+            sink = app.diagnosis
+            sink.write(link("lan", 1.0, 0.0))
+            sink.write(link("wan", 0.0))
+            assert sink.carrier is True
+            sink.write(Batch("lan", {}, 1.0, (), [Event("x", "info", "y")]))
+            assert sink.carrier is True
+            sink.write(link("lan", 0.0))
+            assert sink.carrier is False
+            sink.write(link("wan"))
+            sink.write(link("lan"))
+            assert sink.carrier is None
+
+    asyncio.run(work())
