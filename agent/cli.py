@@ -14,7 +14,7 @@ from typing import Any
 
 from agent import __version__
 from agent.collector import Env, Kind
-from agent.structure import ConfigError, parse_duration
+from agent.structure import ConfigError, parse_duration, parse_listen
 
 USAGE = 2
 
@@ -42,7 +42,7 @@ def _parser() -> argparse.ArgumentParser:
     run = sub.add_parser("run", help="watch; without a config: gateway, resolvers, internet, link and host")
     run.add_argument("--config", type=Path, metavar="FILE")
     run.add_argument("--data-dir", type=Path, metavar="DIR", help="where state is kept (default: the user's state directory)")
-    run.add_argument("--web.listen-address", dest="listen", metavar="HOST:PORT", help="default 127.0.0.1:17663")
+    run.add_argument("--web.listen-address", dest="listen", type=_listen, metavar="HOST:PORT", help="default 127.0.0.1:17663")
     run.add_argument("--web.config.file", dest="web_config", type=Path, metavar="FILE", help="TLS and passwords (exporter-toolkit format)")
     run.add_argument("--web.enable-lifecycle", dest="lifecycle", action="store_true", help="allow POST /-/reload")
     run.set_defaults(command=_run)
@@ -55,7 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     once.add_argument("kind", metavar="KIND")
     once.add_argument("target", metavar="TARGET", nargs="?")
     once.add_argument("options", metavar="KEY=VALUE", nargs="*", help="as in the config, e.g. query=www.example.go.id")
-    once.add_argument("--count", type=int, help="icmp: packets to send")
+    once.add_argument("--count", type=_count, help="icmp: packets to send")
     once.add_argument("--interval", type=_duration, help="icmp: time between packets, e.g. 50ms")
     once.add_argument("--timeout", help="e.g. 5s")
     once.add_argument("--source", help="an address or an interface to look from")
@@ -79,6 +79,19 @@ def _duration(text: str) -> float:
         return parse_duration(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f'"{text}" is not a duration (try 50ms)') from None
+
+
+def _listen(text: str) -> str:
+    try:
+        return parse_listen(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not an address to listen on (try 127.0.0.1:17663)') from None
+
+
+def _count(text: str) -> int:
+    if not text.isascii() or not text.isdecimal() or not 0 < int(text[:10]) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a number of packets (1 to 1000000)')
+    return int(text)
 
 
 def _env() -> Env:
@@ -142,6 +155,8 @@ def _once(args: argparse.Namespace) -> int:
     kind = KINDS.get(args.kind)
     if kind is None:
         return _fail(f"there is no kind {args.kind!r}; kinds: {', '.join(KINDS)}")
+    if kind.name != "icmp" and (args.count or args.interval):
+        return _fail(f"--count and --interval go with icmp; {kind.name} looks once")
     config = _once_config(kind, args)
     found = asyncio.run(_look(kind, config, args))
     from agent import show

@@ -10,7 +10,7 @@ import socket
 import zoneinfo
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 
 import yaml
 
@@ -63,14 +63,22 @@ class AgentConfig:
     web: WebConfig = dataclasses.field(default_factory=WebConfig)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
     collectors: Any = None
+    own_labels: ClassVar[Mapping[str, frozenset[str]]] = {}  # by kind: those of its metrics
 
     def problems(self) -> Iterable[tuple[str, str]]:
         seen: dict[str, str] = {}
+        whole: dict[tuple[str, frozenset[tuple[str, str]]], str] = {}  # tasks without a target: only labels tell their series apart
         for kind, i, task in self._numbered():
             where, name = f"collectors.{kind}[{i}]", task_name(kind, task)
             if name in seen:
                 yield where, f'is the same task as {seen[name]} ("{name}"); give one of them a `name`'
+            elif not task.identity():
+                twin = whole.setdefault((kind, frozenset((k, v) for k, v in task.labels.items() if v)), where)
+                if twin != where:
+                    yield where, f"would have the same series as {twin}; leave one of them out, or give them different `labels`"
             seen.setdefault(name, where)
+            for label in self.own_labels.get(kind, frozenset()).intersection(task.labels):
+                yield f"{where}.labels.{label}", f"is a name that the metrics of {kind} use themselves"
         if len(seen) > MAX_TASKS:
             yield "collectors", f"has {len(seen)} tasks; an agent takes at most {MAX_TASKS}"
 
@@ -119,7 +127,10 @@ def schema(kinds: Mapping[str, Kind]) -> type[AgentConfig]:
         bases=(AgentConfig,),
         frozen=True,
         kw_only=True,
-        namespace={"__doc__": AgentConfig.__doc__},
+        namespace={
+            "__doc__": AgentConfig.__doc__,
+            "own_labels": {k.name: frozenset(label for m in k.metrics for label in m.labels) for k in kinds.values()},
+        },
     )
 
 

@@ -70,15 +70,17 @@ def parse_duration(text: str) -> float:
 
 def parse_size(text: str) -> int:
     """`64MiB`, `3GB` → bytes (> 0)."""
-    m = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(B|KB|MB|GB|KiB|MiB|GiB)", text)
+    m = re.fullmatch(r"(\d{1,18}(?:\.\d{1,18})?)\s*(B|KB|MB|GB|KiB|MiB|GiB)", text)
     if not m or not (size := int(float(m[1]) * SIZES[m[2]])):
         raise ValueError
     return size
 
 
-def _listen(text: str) -> str:
-    host, sep, port = text.rpartition(":")
-    if not sep or not port.isdecimal() or int(port) > 65535 or any(c.isspace() for c in host) or "/" in host:
+def parse_listen(text: str) -> str:
+    """`127.0.0.1:17663`, `[::1]:80`, `:8080` → the same text."""
+    host, _, port = text.rpartition(":")
+    bare = host.removeprefix("[").removesuffix("]") if host.startswith("[") and host.endswith("]") else host
+    if not re.fullmatch(r"[^\s/\[\]]*", bare) or not re.fullmatch(r"\d{1,5}", port, re.ASCII) or ":" not in text or int(port) > 65535:
         raise ValueError
     return text
 
@@ -95,15 +97,17 @@ def _matching(pattern: str) -> Callable[[str], str]:
 def _regex(text: str) -> str:
     try:
         re.compile(text)
-    except re.error as e:
+    except (re.error, OverflowError) as e:
         raise ValueError(f"is not a regular expression: {e}") from None
+    except RecursionError:
+        raise ValueError("is not a regular expression: nested too deeply") from None
     return text
 
 
 Duration = Annotated[float, Scalar("a duration", parse_duration, "try 60s")]
 Size = Annotated[int, Scalar("a size", parse_size, "try 64MiB")]
 Slug = Annotated[str, Scalar("a short name", _matching(r"[a-z0-9-]{1,40}"), "small letters, digits and hyphens, at most 40")]
-Listen = Annotated[str, Scalar("an address to listen on", _listen, "try 127.0.0.1:17663")]
+Listen = Annotated[str, Scalar("an address to listen on", parse_listen, "try 127.0.0.1:17663")]
 Regex = Annotated[str, Scalar("a regular expression", _regex)]
 Host = Annotated[str, Scalar("a host", _matching(r"[^\s/@?#\[\]]{1,253}"), "a name or an address, without port or path")]
 Source = Annotated[str, Scalar("a source", _matching(r"[A-Za-z0-9_.:-]{0,64}"), "an address or an interface of this box")]

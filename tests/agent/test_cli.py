@@ -133,3 +133,23 @@ def test_text_is_printable_and_complete():
 def test_main_returns_codes_in_process(capsys):
     assert cli.main(["once", "pigeon"]) == 2
     assert "there is no kind" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["run", "--web.listen-address", "abc"], '"abc" is not an address to listen on'),
+        (["run", "--web.listen-address", "127.0.0.1:99999"], "is not an address to listen on"),
+        (["run", "--web.listen-address", "[::1:0"], "is not an address to listen on"),
+        (["once", "icmp", "127.0.0.1", "--count", "0"], '"0" is not a number of packets'),
+        (["once", "icmp", "127.0.0.1", "--count", "9" * 30], "is not a number of packets"),
+        (["once", "tcp", "127.0.0.1:1", "--count", "3"], "--count and --interval go with icmp"),
+        (["once", "dns", "127.0.0.1", "query=x", "--interval", "2s"], "--count and --interval go with icmp"),
+    ],
+)
+def test_what_can_not_be_meant_is_said_and_is_no_traceback(args, said):
+    done = ronda(*args)
+
+    assert done.returncode == 2
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr

@@ -6,6 +6,7 @@ import pytest
 
 from agent.collector import Kind, ProbeConfig, TaskConfig
 from agent.config import MAX_TASKS, ConfigError, discover, load_config, schema, show, task_name
+from agent.model import Metric
 from agent.structure import Text
 from collectors import KINDS
 
@@ -18,7 +19,7 @@ class Probe(ProbeConfig):
 
 TOY = {
     "probe": Kind("probe", Probe, (), lambda _c, _e: None),
-    "host": Kind("host", TaskConfig, (), lambda _c, _e: None),
+    "host": Kind("host", TaskConfig, (Metric("ronda_x", "X.", labels=("mode",)),), lambda _c, _e: None),
 }
 
 
@@ -78,6 +79,15 @@ def test_equal_files_give_equal_tasks(tmp_path):
             'agent.yaml:1: office.timezone: "Asia/Medan" is not a time zone (try Asia/Jakarta, Asia/Makassar or Asia/Jayapura)',
         ),
         ("office: {timezone: ../../etc/passwd}", None),
+        (
+            "collectors:\n  host:\n  - {}\n  - {name: again, labels: {role: ''}}",
+            "agent.yaml:4: collectors.host[1]: would have the same series as collectors.host[0]; "
+            "leave one of them out, or give them different `labels`",
+        ),
+        (
+            "collectors:\n  host:\n  - labels: {mode: x, room: y}",
+            "agent.yaml:3: collectors.host[0].labels.mode: is a name that the metrics of host use themselves",
+        ),
         ("log: {level: loud}", 'agent.yaml:1: log.level: "loud" is not one of debug, info, warning, error'),
         ("push: {url: x}", "agent.yaml:1: push: unknown key (known: site, office, web, log, collectors)"),
     ],
@@ -131,3 +141,7 @@ def test_a_timeout_that_nobody_chose_follows_a_shorter_interval(tmp_path):
 
     assert made == [2.0, 5.0]
     assert KINDS["icmp"].config(target="a").timeout == 5.0
+
+
+def test_labels_may_tell_two_tasks_without_a_target_apart(tmp_path):
+    assert len(list(load_text(tmp_path, "collectors: {host: [{}, {name: b, labels: {part: b}}]}").tasks())) == 2

@@ -155,3 +155,25 @@ def test_sizes():
 def test_any_bytes_are_read_or_refused(data):
     with contextlib.suppress(ConfigError):
         assert isinstance(loads(data, Outer, "f"), Outer)
+
+
+@pytest.mark.parametrize("text", ["pattern: 'a{99999999999999999999}'", f"pattern: '{'(' * 5000}{')' * 5000}'"])
+def test_a_pattern_that_python_chokes_on_is_an_error_like_any_other(text):
+    assert "is not a regular expression" in errors(f"one:\n  target: a\n  {text}")[0]
+
+
+@pytest.mark.parametrize("text", ["9" * 400 + "GB", "\u0663GB.", "0B"])
+def test_a_size_beyond_measure_is_none(text):
+    assert "is not a size" in errors(f"size: {text}")[0]
+
+
+@pytest.mark.parametrize(
+    "text", ["[::1:80", "::1]:80", "a b:80", "x/y:80", "80", ":99999", ":\u0668\u0660", "[[::1]]:80", "a:", f":{'1' * 5000}"]
+)
+def test_what_is_no_address_to_listen_on(text):
+    assert "is not an address to listen on" in errors(f'listen: "{text}"')[0]
+
+
+@pytest.mark.parametrize("text", ["[::1]:80", ":80", "0.0.0.0:0", "localhost:65535", "[fe80::1%eth0]:80"])
+def test_addresses_to_listen_on(text):
+    assert loads(f'listen: "{text}"'.encode(), Outer, "f").listen == text
