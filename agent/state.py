@@ -12,12 +12,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from agent.diagnosis import Verdict
+from agent.diagnosis import CAUSES, SITE_STATES, Verdict
 
 log = logging.getLogger("ronda.state")
 
 HEARTBEAT = 600.0  # seconds
 MAX_BYTES = 16 << 10
+LATEST = 253402300800.0  # the year 10000, where datetime ends
 
 
 def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
@@ -44,17 +45,13 @@ class StateFile:
             kept = held["verdict"]
             if held["site"] != site:
                 return None
-            return Verdict(
-                str(kept["state"]),
-                str(kept["cause"]),
-                "unknown",
-                float(kept["since"]),
-                str(kept["incident"])[:40],
-                ("dari sebelum mulai ulang",),
-            )
+            state, cause, since = kept["state"], kept["cause"], float(kept["since"])
+            if state not in SITE_STATES or cause not in CAUSES or not 0 <= since < LATEST:
+                raise ValueError("not a verdict of this version")
+            return Verdict(state, cause, "unknown", since, str(kept["incident"])[:40], ("dari sebelum mulai ulang",))
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, KeyError, TypeError) as e:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as e:
             log.warning("%s can't be used, starting afresh: %r", self.path, e)
             return None
 

@@ -24,7 +24,24 @@ def test_another_sites_state_is_not_taken(tmp_path):
     assert StateFile(tmp_path).read("rsud") is None
 
 
-@pytest.mark.parametrize("damage", [b"", b"{", b"[]", b"\x00" * 400, b'{"site": "dukcapil"}', b'{"site":"dukcapil","verdict":{"state":1}}'])
+def kept(state='"down"', cause='"isp"', since="5"):
+    return f'{{"site":"dukcapil","verdict":{{"state":{state},"cause":{cause},"since":{since},"incident":"X"}}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        *(b"", b"{", b"[]", b"\x00" * 400, b'{"site": "dukcapil"}', b'{"site":"dukcapil","verdict":{"state":1}}', b"[" * 16000),
+        *(
+            kept(since="1e999"),
+            kept(since="NaN"),
+            kept(since="-1"),
+            kept(state='"sulky"'),
+            kept(cause='["isp"]'),
+            kept(since="1" + "0" * 300),
+        ),
+    ],
+)
 def test_a_damaged_file_is_said_and_passed_over(tmp_path, damage, caplog):
     (tmp_path / "state.json").write_bytes(damage)
 
