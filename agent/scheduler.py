@@ -2,7 +2,7 @@
 
 Law: a slow or dead target never delays another; a run never overlaps itself; nothing here waits for a sink. Schedules are
 drift-free: a task is due at offset + k * interval of the monotonic clock, offset being a hash of its name, so restarts don't
-herd. Due times lie on slots of 250 ms, so that tasks share wake-ups (a wake-up costs more than a ping); of less only where a slot
+herd. Due times lie on slots of a second, so that tasks share wake-ups (a wake-up costs more than a ping); of less only where a slot
 would hold so many runs that the last of them would be late.
 """
 
@@ -24,8 +24,8 @@ from agent.status import Status
 
 log = logging.getLogger("ronda.scheduler")
 
-SLOT = 0.25  # seconds; see the law
-SLOT_RUNS = 16  # runs that a slot should hold at most, ...
+SLOT = 1.0  # seconds; see the law
+SLOT_RUNS = 16  # runs that a slot should hold at most (so many pings are less than one full frame), ...
 SLOT_MIN = 1 / 32  # ... as long as it isn't shorter than this
 FIRST_WITHIN = 3.0  # a new task looks first within this many seconds, whatever its interval
 RETRY_AFTER = 1.0  # a failed one-shot probe is tried again after this, ...
@@ -196,7 +196,7 @@ class Scheduler:
         now = self.env.clock.monotonic()
         for task in self.tasks.values():
             if not task.watcher and task.config.interval > 1 and task.beside <= now:
-                self._beside(now + offset(task.name, 1.0), task)
+                self._beside(now + offset(task.name, 1.0, SLOT_MIN), task)
         self._arm()
 
     def _beside(self, due: float, task: Task) -> None:
