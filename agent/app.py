@@ -113,7 +113,7 @@ class App:
         self.registry = Registry()
         self.state = StateFile(data_dir)
         self.notifier = Notifier()
-        self.config, self._finding = self._load()
+        self.config, self._finding = self._whole(self._load())
         self.scheduler = Scheduler(env, [self.registry, EventLog()], self.config.site)
         self.diagnosis = Diagnosis(self, self.state.read(self.config.site))
         self.scheduler.sinks.append(self.diagnosis)
@@ -132,9 +132,11 @@ class App:
 
     # -- from nothing to running, and back ------------------------------------------------------------------------------
 
-    def _load(self) -> tuple[AgentConfig, bool]:
+    def _load(self) -> AgentConfig:
+        return load_config(self.options.config, self.kinds) if self.options.config else schema(self.kinds)()
+
+    def _whole(self, config: AgentConfig) -> tuple[AgentConfig, bool]:
         """The file's config (False); or, where it names no tasks, one of what the box itself is connected to (True)."""
-        config = load_config(self.options.config, self.kinds) if self.options.config else schema(self.kinds)()
         finding = not any(True for _ in config.tasks())
         return (self._found(config) if finding else config), finding
 
@@ -218,7 +220,8 @@ class App:
             return problems
 
     async def _try_reload(self) -> list[str]:
-        config, finding = self._load()
+        # in a thread: a Pi reads 2000 tasks for two seconds, and no probe waits for it
+        config, finding = self._whole(await asyncio.to_thread(self._load))
         if config.site != self.config.site:
             return [f"site can't change from {self.config.site} to {config.site} while running; restart the agent"]
         built = self._built(config)
