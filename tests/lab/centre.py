@@ -1,7 +1,8 @@
 """The centre of the lab: a real Prometheus, a real Alertmanager with the project's own files, and a webhook that remembers.
 
-Law: the files that are tested are the ones that are shipped (alerts/, config/prometheus.example.yml); only paths, targets and two
-intervals are put in: a scrape every 5 s, and a group_interval of 5 s, since a resolved message waits for it. Ports are the usual ones:
+Law: the files that are tested are the ones that are shipped (alerts/, config/prometheus.example.yml); only paths, targets and
+intervals are put in: a scrape every 5 s, rules every second, and a group_interval of 5 s, since a resolved message waits for it. So these
+tests prove behaviour, not how fast the shipped intervals are. Ports are the usual ones:
 the centre is a namespace of its own.
 """
 
