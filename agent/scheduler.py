@@ -29,7 +29,8 @@ SLOT_RUNS = 16  # runs that a slot should hold at most (so many pings are less t
 SLOT_MIN = 1 / 32  # ... as long as it isn't shorter than this
 FIRST_WITHIN = 3.0  # a new task looks first within this many seconds, whatever its interval
 RETRY_AFTER = 1.0  # a failed one-shot probe is tried again after this, ...
-CONFIRM = 3  # ... and counts as down when it failed this often in a row
+CONFIRM = 3  # ... and counts as down when it failed this often in a row, ...
+CONFIRM_OVER = 0.9 * (CONFIRM - 1) * RETRY_AFTER  # ... over this long: failures that come close together are one blip
 BACKSTOP = 1.0  # added to a task's timeout: collectors keep their own time, this is for those that hang
 WAIT = 1.0  # a run that is due while the last one is still under way may begin this much late; a timeout of an interval needs it
 BURST = 16  # runs started before the loop gets a turn to read replies
@@ -80,6 +81,7 @@ class Task:
     running: "asyncio.Task[None] | None" = None
     gone: bool = False
     in_a_row: int = 0
+    failing: float = 0.0  # when the first of these was
     up: bool | None = None  # whether it could look; None: not tried yet
     duration: float = 0.0
     restarts: int = 0
@@ -369,14 +371,17 @@ class Scheduler:
 
     def _judge(self, task: Task, result: Result, now: float) -> Iterable[Sample]:
         """The ronda_probe_* samples of a run, and the task's new state."""
+        moment = self.env.clock.monotonic()
         if result.reason:
             task.in_a_row += 1
+            task.failing = moment if task.in_a_row == 1 else task.failing
             task.failures[result.reason] = task.failures.get(result.reason, 0) + 1
         else:
             task.in_a_row = 0
-        state = confirm(task.status.state, task.in_a_row)
+        sure = moment - task.failing >= CONFIRM_OVER
+        state = confirm(task.status.state, task.in_a_row if sure else min(task.in_a_row, CONFIRM - 1))
         if state == "checking" and task.config.interval > RETRY_AFTER and not task.gone:
-            self._beside(self.env.clock.monotonic() + RETRY_AFTER, task)
+            self._beside(moment + RETRY_AFTER, task)
             self._arm()
         seconds = None if result.reason else (task.duration if result.seconds is None else result.seconds)
         self._state(task, state, result.reason, result.detail, now, seconds)

@@ -462,3 +462,18 @@ def test_check_now_makes_no_outage_of_a_blip():
         await s.close()
 
     play(work())
+
+
+@pytest.mark.parametrize(("interval", "failures"), [(0.1, 5), (0.5, 3), (1.2, 2)])
+def test_failures_close_together_are_one_blip(interval, failures):
+    async def work():
+        s, clock, probe, memory = setup(OK, *[DOWN] * failures, OK, config=Config(interval=interval))
+        await clock.advance(30)
+        assert set(memory.values("ronda_probe_success")) == {1.0}
+
+        probe.script = [DOWN]
+        await clock.advance(4)
+        assert s.tasks["test:t"].status.state == "down"
+        await s.close()
+
+    play(work())
