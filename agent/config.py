@@ -174,7 +174,9 @@ def show(config: AgentConfig) -> str:
     return yaml.safe_dump(_plain(config), sort_keys=False, allow_unicode=True)
 
 
-SECRET = re.compile(r"(password|secret|token|community|bearer|credential|cookie|authorization|api[-_]?key)s?$", re.IGNORECASE)
+SECRET = re.compile(
+    r"(passw(or)?d|passphrase|secret|token|community|bearer|credential|cookie|authorization|(api|[-_])key)s?$", re.IGNORECASE
+)
 
 
 def _plain(value: Any, name: str = "") -> Any:

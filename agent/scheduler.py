@@ -36,6 +36,7 @@ WAIT = 1.0  # a run that is due while the last one is still under way may begin 
 BURST = 16  # runs started before the loop gets a turn to read replies
 MAX_RUNS = 512  # runs under way at once; each may hold a socket
 BACKOFF_MAX = 60.0  # seconds between restarts of a watcher that keeps failing
+CLOSE_WITHIN = 5.0  # seconds that tasks have to let go when the agent ends
 OWN_REASONS = frozenset({"send", "internal"})  # our own trouble: never held against the target
 LAG_BOUNDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 5.0)
 
@@ -186,12 +187,15 @@ class Scheduler:
             self._write(Batch(task.name, task.labels, self.env.clock.now(), ()))
 
     async def close(self) -> None:
-        """Stops every task and waits until each has let go of what it held."""
+        """Stops every task and waits until each has let go of what it held, but not for one that never does."""
         self.swap({})
         if self._alarm:
             self._alarm[1].cancel()
         waiting = [*self._runs, *self._watches, *self._closing, *([self._ticking] if self._ticking else [])]
-        await asyncio.gather(*waiting, return_exceptions=True)
+        left = (await asyncio.wait(waiting, timeout=CLOSE_WITHIN))[1] if waiting else set()
+        for stuck in left:
+            log.error("a task did not end within %g s: %r", CLOSE_WITHIN, stuck)
+        await asyncio.gather(*(task for task in waiting if task not in left), return_exceptions=True)
 
     def look_now(self) -> None:
         """Has every poller look within a second, without touching its schedule."""

@@ -124,6 +124,16 @@ def test_shown_with_defaults_and_without_secrets(tmp_path):
     assert "interval: 15.0" in text
 
 
+@pytest.mark.parametrize(
+    "name", ["X-Auth-Token", "X-Api-Key", "apikey", "Ocp-Apim-Subscription-Key", "X-Passwd", "Cookie", "Authorization"]
+)
+def test_a_header_that_is_a_secret_is_not_shown(name):
+    config = KINDS["http"].config(target="http://192.0.2.1/", headers={name: "hunter2", "Accept": "text/html"})
+
+    assert "hunter2" not in show(config)
+    assert "text/html" in show(config)
+
+
 def test_a_password_in_a_url_is_not_shown():
     @dataclasses.dataclass(frozen=True)
     class Proxy:

@@ -477,3 +477,25 @@ def test_failures_close_together_are_one_blip(interval, failures):
         await s.close()
 
     play(work())
+
+
+def test_one_that_never_lets_go_does_not_hold_up_the_end(monkeypatch, caplog):
+    monkeypatch.setattr(scheduler, "CLOSE_WITHIN", 0.05)
+
+    async def work():
+        let_go = asyncio.Event()
+
+        async def stubborn():
+            try:
+                await asyncio.Event().wait()
+            finally:
+                await let_go.wait()
+
+        s, clock, _, _ = setup(stubborn)
+        await clock.advance(4)
+        await s.close()
+        assert "did not end within" in caplog.text
+        let_go.set()
+        await settle()
+
+    play(work())
