@@ -409,7 +409,7 @@ class Scheduler:
         self.changes += state != status.state
         if state != status.state and state != "checking" and not (state == "ok" and status.state == "checking" and status.reached):
             status.since = now
-            if status.state != "unknown" or state != "ok":
+            if state != "blind" and (status.state, state) != ("unknown", "ok"):  # that it can't look is said already
                 log.log(
                     logging.INFO if state == "ok" else logging.WARNING, "task %s is %s%s", task.name, state, f": {detail}" if detail else ""
                 )
