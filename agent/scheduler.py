@@ -266,16 +266,16 @@ class Scheduler:
         return not self._heap or self._heap[0][0] > now
 
     def _start(self, task: Task) -> bool:
-        """Starts a run; False where too many are under way."""
-        if len(self._runs) >= MAX_RUNS:
+        """Starts a run; False where too many are under way. Pings share a socket: the gateway's never wait for a thousand dead services."""
+        if len(self._runs) >= MAX_RUNS and not task.config.overlapping:
             self.skipped["busy"] += 1
             return False
         self._spawn(task, self._run(task))
         return True
 
     def _overrun(self, task: Task, due: float) -> None:
-        """A regular run (`due` is not 0) waits a moment for the last one to end; a retry is not missed: a look is under way."""
-        if due:
+        """A regular run (`due` is not 0) waits a moment for the last one to end. A retry is not missed, nor is what a retry stands for."""
+        if due and task.status.state != "checking":
             self.skipped["overrun"] += task.waits > 0
             task.waits = due
 

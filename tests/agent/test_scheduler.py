@@ -3,6 +3,7 @@
 import asyncio
 import dataclasses
 import itertools
+from typing import ClassVar
 
 import pytest
 
@@ -497,5 +498,52 @@ def test_one_that_never_lets_go_does_not_hold_up_the_end(monkeypatch, caplog):
         assert "did not end within" in caplog.text
         let_go.set()
         await settle()
+
+    play(work())
+
+
+def test_a_ping_never_waits_for_many_that_hang(monkeypatch):
+    monkeypatch.setattr(scheduler, "MAX_RUNS", 3)
+
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class Ping(Config):
+        overlapping: ClassVar[bool] = True
+
+    async def work():
+        env, clock = fake_env()
+        ping = Probe(clock, [OK])
+
+        async def hang():
+            await asyncio.Event().wait()
+
+        dead = Kind("dead", Config, (), lambda _c, _e: Probe(clock, [hang]), probe=True)
+        alive = Kind("ping", Ping, (), lambda _c, _e: ping, probe=True)
+        s = Scheduler(env, [])
+        s.swap(s.build([("gw", alive, Ping(interval=1.0)), *((str(i), dead, Config(target=str(i))) for i in range(10))]))
+        await clock.advance(20)
+
+        assert len(ping.at) >= 20
+        assert s.skipped["busy"] >= 7
+        await s.close()
+
+    play(work())
+
+
+def test_a_retry_stands_for_the_regular_run_that_falls_on_it():
+    async def work():
+        env, clock = fake_env()
+
+        async def dead():
+            await clock.sleep(5.0)
+            return DOWN
+
+        kind = Kind("test", Config, (), lambda _c, _e: Probe(clock, [OK, dead]), probe=True, reasons=("timeout",))
+        s = Scheduler(env, [])
+        s.swap(s.build([(str(i), kind, Config(target=str(i))) for i in range(50)]))
+        await clock.advance(120)
+
+        assert {t.status.state for t in s.tasks.values()} == {"down"}
+        assert s.skipped == {"overrun": 0, "busy": 0}
+        await s.close()
 
     play(work())
