@@ -113,9 +113,11 @@ class TaskConfig:
     """What every kind's Config has. A kind's Config derives from this or from ProbeConfig, frozen and keyword-only.
 
     overlapping: whether the timeout may be longer than the interval (icmp: several packets are in flight)
+    shortest:    the shortest interval, seconds: a typing mistake must not become a flood
     """
 
     overlapping: ClassVar[bool] = False
+    shortest: ClassVar[float] = 1.0
 
     name: Text = ""  # the task's name in metrics and pages; empty: made from kind and target
     interval: Duration = 15.0
@@ -132,6 +134,8 @@ class TaskConfig:
         for name in self.labels:
             if name in RESERVED_LABELS:
                 yield f"labels.{name}", "is a name that Ronda itself sets"
+        if self.interval < self.shortest:
+            yield "interval", f"must not be shorter than {self.shortest:g}s"
         if self.timeout > self.interval and not self.overlapping:
             yield "timeout", f"must not be longer than the interval ({self.interval:g}s)"
 

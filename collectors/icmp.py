@@ -63,6 +63,7 @@ class Config(ProbeConfig):
     interval: Duration = 1.0
     timeout: Duration = 5.0
     overlapping: ClassVar[bool] = True
+    shortest: ClassVar[float] = 0.01
     size: PayloadSize = 56
     family: Literal["auto", "ipv4", "ipv6"] = "auto"
 
@@ -70,11 +71,14 @@ class Config(ProbeConfig):
         yield from super().problems()
         if self.timeout > 60:
             yield "timeout", "must not be longer than 60s"
-        if self.interval < 0.01:
-            yield "interval", "must not be shorter than 10ms"
         wanted, own = _FAMILIES[self.family], family_of(self.source)
         if wanted and own and wanted != own:
             yield "source", f"is not of the family {self.family}"
+
+    @property
+    def patience(self) -> float:
+        """Seconds that a run waits: it must have ended when the next one is due, or a dead target would be pinged less often."""
+        return min(self.timeout, PATIENCE * self.interval)
 
     def identity(self) -> str:
         return super().identity() + ("" if self.family == "auto" else f"/{self.family}")
@@ -177,11 +181,12 @@ class IcmpCollector:
             result = await self._run()
         except Failure as e:
             result = failed(e.reason, e.detail)
-        self._answer, self._refusal = None, ""
+        finally:
+            self._answer, self._refusal = None, ""
         return [*self.tally.samples(), result]
 
     async def _run(self) -> Result:
-        patience = min(self.config.timeout, PATIENCE * max(self.config.interval, 1.0))
+        patience = self.config.patience
         deadline = self.env.clock.monotonic() + patience
         self.expire()
         host = await self._address.current(patience)

@@ -47,6 +47,10 @@ def test_a_whole_config(tmp_path):
     assert (config.title, config.code, config.web.lan_page) == ("Dukcapil", "DKC", "0.0.0.0:8080")
 
 
+def test_an_interval_that_would_be_a_flood_is_refused(tmp_path):
+    assert "interval: must not be shorter than 1s" in errors(tmp_path, "collectors: {probe: [{target: a, interval: 1ms}]}")[0]
+
+
 def test_equal_files_give_equal_tasks(tmp_path):
     text = "collectors: {probe: [{target: a, labels: {b: c}}]}"
 

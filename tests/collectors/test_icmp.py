@@ -35,7 +35,7 @@ NEAR = "10.77.1.2"
         ("{target: a, size: 1e3}", "size"),
         ("{target: a, size: 9000}", "try 56"),
         ("{target: a, timeout: 61s}", "must not be longer than 60s"),
-        ("{target: a, interval: 1ms}", "must not be shorter than 10ms"),
+        ("{target: a, interval: 1ms}", "must not be shorter than 0.01s"),
         ("{target: a, family: ipv5}", "not one of auto, ipv4, ipv6"),
         ("{target: a, family: ipv6, source: 192.0.2.1}", "not of the family ipv6"),
         ("{size: 56}", "target: is missing"),
@@ -233,6 +233,11 @@ async def look(collector):
 def in_namespace(ns, main):
     with ns.entered():
         return asyncio.run(main())
+
+
+@pytest.mark.parametrize(("interval", "timeout", "patience"), [(1.0, 5.0, 0.9), (0.2, 5.0, 0.18), (15.0, 5.0, 5.0), (1.0, 0.3, 0.3)])
+def test_a_run_has_ended_when_the_next_is_due(interval, timeout, patience):
+    assert icmp.Config(target="a", interval=interval, timeout=timeout).patience == pytest.approx(patience)
 
 
 def once(ns, count=10, interval=0.01, **config):
