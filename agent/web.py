@@ -5,6 +5,7 @@ the clerk's POST /periksa. Renderings are shared by all who ask at the same time
 nothing else: no devices, no addresses. Pages load nothing, from nowhere, and run no script.
 """
 
+import abc
 import asyncio
 import collections
 import ipaddress
@@ -210,7 +211,7 @@ def _loopback(host: str) -> bool:
 Route = Callable[[Request], Awaitable[Response]]
 
 
-class _Listener:
+class _Listener(abc.ABC):
     """What both listeners have: routes with their methods, counts, the headers on every response."""
 
     name = ""
@@ -255,9 +256,9 @@ class _Listener:
         for (path, code), n in sorted(self._requests.items()):
             yield REQUESTS(n, self.name, path, str(code))
 
+    @abc.abstractmethod
     def routes(self) -> Mapping[str, Mapping[str, Route]]:
         """path → method → what answers; HEAD is GET without the body."""
-        raise NotImplementedError
 
     async def guard(self, _: Request, /) -> Response | None:
         """A response that keeps the request out; None: it may pass."""
