@@ -124,6 +124,7 @@ class App:
         self._reload_problems: list[str] = []
         self._reloading = asyncio.Lock()
         self._checked_at = float("-inf")
+        self._chore_failures = 0
         self._chores: set[asyncio.Task[None]] = set()
         self._stop = asyncio.Event()
         self._hung_up = False
@@ -290,6 +291,7 @@ class App:
     def _chore_done(self, task: "asyncio.Task[None]") -> None:
         self._chores.discard(task)
         if not task.cancelled() and (error := task.exception()):
+            self._chore_failures += 1
             log.error("a chore failed: %r", error, exc_info=error)
 
     async def _every(self, seconds: float, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -298,6 +300,7 @@ class App:
             try:
                 await work()
             except Exception:
+                self._chore_failures += 1
                 log.exception("a chore failed; it is tried again in %g s", seconds)
 
     async def _watchdog(self) -> None:
@@ -377,6 +380,7 @@ class App:
         yield registry.RELOAD_SUCCESSFUL(float(self._reload_ok))
         yield registry.RELOAD_TIME(self._reloaded_at)
         yield registry.STATE_FAILURES(self.state.failures)
+        yield registry.CHORE_FAILURES(self._chore_failures)
         yield from self.scheduler.samples()
         yield from self.registry.samples()
         yield from self.diagnosis.samples()

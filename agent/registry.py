@@ -17,7 +17,10 @@ SERIES = Metric("ronda_registry_series", "Series that the agent exposes.")
 SERIES_DROPPED = Metric("ronda_registry_series_dropped_total", "Samples dropped because the agent had too many series.", "counter")
 EVENTS = Metric("ronda_events_total", "Events seen since the agent started.", "counter", ("kind", "severity"))
 STATE_FAILURES = Metric("ronda_state_write_failures_total", "Failed writes of the agent's state to its data directory.", "counter")
-METRICS = (BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIME, SERIES, SERIES_DROPPED, EVENTS, STATE_FAILURES)
+CHORE_FAILURES = Metric(
+    "ronda_chore_failures_total", "Errors in the agent's own chores (heartbeat, rediscovery, watchdog); each is in the log.", "counter"
+)
+METRICS = (CHORE_FAILURES, BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIME, SERIES, SERIES_DROPPED, EVENTS, STATE_FAILURES)
 
 
 class Registry:

@@ -22,6 +22,7 @@ from agent.collector import Env, Kind, ProbeConfig, failed, succeeded
 from agent.diagnosis import Verdict
 from agent.model import Batch, Event, Metric
 from agent.net import Net
+from agent.registry import CHORE_FAILURES
 from agent.state import StateFile
 from agent.structure import ConfigError, Duration
 from collectors import KINDS
@@ -406,6 +407,8 @@ def test_a_chore_that_fails_is_tried_again(tmp_path, caplog):
 
             app._chore(app._every(0.01, fails))
             await until(lambda: len(calls) > 2, "called again")
+            told = next(s.value for s in app.samples() if s.metric is CHORE_FAILURES)
+            assert told >= 2
 
     asyncio.run(work())
     assert "a chore failed" in caplog.text
