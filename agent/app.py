@@ -377,6 +377,7 @@ class App:
     def samples(self) -> Iterable[Sample]:
         """The agent's own metrics."""
         yield registry.BUILD_INFO(1, __version__, platform.python_version())
+        yield registry.HEARTBEAT(self.env.clock.now())
         yield registry.RELOAD_SUCCESSFUL(float(self._reload_ok))
         yield registry.RELOAD_TIME(self._reloaded_at)
         yield registry.STATE_FAILURES(self.state.failures)

@@ -8,7 +8,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,16 @@ from agent.collector import Env, Kind
 from agent.structure import ConfigError, parse_duration, parse_listen
 
 USAGE = 2
+BESIDE = ("central",)  # commands of packages beside the agent
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; returns the exit code."""
-    args = _parser().parse_args(argv)
+    words = list(sys.argv[1:] if argv is None else argv)
     try:
+        if words and (beside := _beside(words[0])):
+            return beside(words[1:])
+        args = _parser().parse_args(words)
         return int(args.command(args))
     except ConfigError as e:
         print(e, file=sys.stderr)
@@ -34,8 +38,23 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 130
 
 
+def _beside(word: str) -> Callable[[Sequence[str]], int] | None:
+    """The command of another package, e.g. `central`: looked up by its entry point, and imported only when it is asked for."""
+    if word not in BESIDE:
+        return None
+    import importlib.metadata
+
+    found = importlib.metadata.entry_points(group="ronda.commands", name=word)
+    if not found:
+        raise SystemExit(_fail(f"`ronda {word}` is not installed here; run: make install"))
+    command: Callable[[Sequence[str]], int] = next(iter(found)).load()
+    return command
+
+
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="ronda", description="Watches an office's network from inside.")
+    parser = argparse.ArgumentParser(
+        prog="ronda", description="Watches an office's network from inside.", epilog="At the centre: ronda central --help"
+    )
     parser.add_argument("--version", action="version", version=f"ronda {__version__}")
     sub = parser.add_subparsers(required=True, metavar="COMMAND")
 

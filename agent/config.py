@@ -153,7 +153,7 @@ def discover(kinds: Mapping[str, Kind], gateways: list[str], resolvers: list[str
 
     # whether the resolver answers at all is the question here, not what it makes of the name
     any_answer = loads(b"rcode: [NOERROR, NXDOMAIN]", get_type_hints(kinds["dns"].config)["expect"], "") if "dns" in kinds else None
-    way_out = [{"target": "gateway"}] if gateways else []
+    way_out = [{"target": "gateway", "labels": {"role": "gateway"}}] if gateways else []
     found = {
         "icmp": of("icmp", *way_out, *({"target": a, "labels": {"role": "anchor"}} for a in ANCHORS)),
         "dns": of("dns", *({"target": r, "query": "go.id", "type": "NS", "expect": any_answer} for r in resolvers)),

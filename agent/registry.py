@@ -11,6 +11,9 @@ from agent.model import Batch, Metric, Sample
 MAX_SERIES = 100_000
 
 BUILD_INFO = Metric("ronda_build_info", "The agent's version, and the Python it runs on.", labels=("version", "python"))
+HEARTBEAT = Metric(
+    "ronda_heartbeat_timestamp_seconds", "When the agent wrote this, by its own clock: the centre's sign of life, also of a wrong clock."
+)
 RELOAD_SUCCESSFUL = Metric("ronda_config_last_reload_successful", "Whether the last attempt to load the config succeeded.")
 RELOAD_TIME = Metric("ronda_config_last_reload_success_timestamp_seconds", "When the config was last loaded with success.")
 SERIES = Metric("ronda_registry_series", "Series that the agent exposes.")
@@ -20,7 +23,7 @@ STATE_FAILURES = Metric("ronda_state_write_failures_total", "Failed writes of th
 CHORE_FAILURES = Metric(
     "ronda_chore_failures_total", "Errors in the agent's own chores (heartbeat, rediscovery, watchdog); each is in the log.", "counter"
 )
-METRICS = (CHORE_FAILURES, BUILD_INFO, RELOAD_SUCCESSFUL, RELOAD_TIME, SERIES, SERIES_DROPPED, EVENTS, STATE_FAILURES)
+METRICS = (CHORE_FAILURES, BUILD_INFO, HEARTBEAT, RELOAD_SUCCESSFUL, RELOAD_TIME, SERIES, SERIES_DROPPED, EVENTS, STATE_FAILURES)
 
 
 class Registry:

@@ -1,0 +1,1 @@
+"""The Kominfo side: one inventory file renders the whole centre. The agent never imports it."""
