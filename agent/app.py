@@ -34,6 +34,7 @@ from agent.web import AdminServer, LanServer, ListenError
 log = logging.getLogger("ronda")
 
 REDISCOVER = 60.0  # seconds between looks at gateway and resolvers, where no config names what to watch
+LOOK_AROUND_EVERY = 5.0  # seconds between two looks at everything because a way out changed: a flapping link is no flood
 CHECK_NOW_EVERY = 10.0  # seconds between two askings of "check now"
 STUCK_AFTER = 10.0  # seconds that a due run may wait before the agent calls itself unhealthy
 
@@ -62,6 +63,8 @@ class Diagnosis:
         self.changes = 0
         self._seen = -1
         self._cables: dict[str, bool] = {}  # by task; two may watch different devices
+        self._ways: dict[str, bool] = {}  # by uplink: whether an anchor answers
+        self._looked_at = float("-inf")
         self._asked = False
 
     def write(self, batch: Batch) -> None:
@@ -83,12 +86,24 @@ class Diagnosis:
             return
         now = self._app.env.clock.now()
         last = self.verdict
-        self.verdict = diagnosis.judge(self._app.scheduler.statuses(), self.carrier, now, last, self._app.office)
+        statuses = self._app.scheduler.statuses()
+        self._look_around(statuses)
+        self.verdict = diagnosis.judge(statuses, self.carrier, now, last, self._app.office)
         if (last.state, last.cause) != (self.verdict.state, self.verdict.cause):
             self.changes += 1
             level = logging.INFO if self.verdict.state == "ok" else logging.WARNING
             log.log(level, "verdict: %s, cause %s %s", self.verdict.state, self.verdict.cause, self.verdict.incident)
             self._app.save_soon()
+
+    def _look_around(self, statuses: list[Status]) -> None:
+        """A way out was lost or came back: what is looked at every 15 s only may be wrong by now, so everything looks again at once."""
+        ways = {uplink: n.any_up for uplink, n in diagnosis.ways_out(statuses).items() if n.known}
+        changed = any(self._ways.get(uplink, up) != up for uplink, up in ways.items())
+        self._ways = ways
+        moment = self._app.env.clock.monotonic()
+        if changed and moment - self._looked_at >= LOOK_AROUND_EVERY:
+            self._looked_at = moment
+            self._app.scheduler.look_now()
 
     def samples(self) -> Iterable[Sample]:
         return diagnosis.samples(self.verdict, self.changes)

@@ -89,6 +89,15 @@ def counts(statuses: Iterable[Status]) -> dict[str, Count]:
     return {role: Count(up, known) for role, (up, known) in found.items()}
 
 
+def ways_out(statuses: Iterable[Status]) -> dict[str, Count]:
+    """How many anchors answer, by the label `uplink` ("" where there is one way out only)."""
+    found: dict[str, list[Status]] = {}
+    for status in statuses:
+        if role_of(status) == "anchor":
+            found.setdefault(status.labels.get("uplink", ""), []).append(status)
+    return {uplink: counts(of_it).get("anchor", Count()) for uplink, of_it in sorted(found.items())}
+
+
 def settling(statuses: Iterable[Status], now: float) -> bool:
     """Whether a witness is so new that it has not had its say: just after a start the first one to fail proves nothing."""
     return any(
@@ -117,7 +126,7 @@ def incident_id(office: Office, onset: float) -> str:
 def _assess(statuses: Sequence[Status], carrier: bool | None) -> tuple[str, str, Confidence, list[str]]:
     known = counts(statuses)
     gateway, anchors, resolvers, services = (known.get(role, Count()) for role in ("gateway", "anchor", "resolver", "service"))
-    evidence = _evidence(carrier, gateway, anchors, resolvers, services)
+    evidence = _evidence(carrier, gateway, anchors, resolvers, services) + _uplink_evidence(statuses)
     outside = anchors.any_up or services.any_up
     if outside:
         return (*_inside_trouble(statuses, anchors, resolvers, services), evidence)
@@ -133,12 +142,14 @@ def _assess(statuses: Sequence[Status], carrier: bool | None) -> tuple[str, str,
 
 
 def _inside_trouble(statuses: Sequence[Status], anchors: Count, resolvers: Count, services: Count) -> tuple[str, str, Confidence]:
-    """Something outside answers, so the way out is open: names, applications, or nothing."""
+    """Something outside answers, so a way out is open: names, one of two uplinks, applications, or nothing."""
     unnamed = any(s.state == "down" and s.reason == "resolve" for s in statuses if role_of(s) == "service")
     if resolvers.all_down:
         return "degraded", "dns", "certain" if unnamed or resolvers.known > 1 else "likely"
     if unnamed:
         return "degraded", "dns", "likely"
+    if lost := [n for n in ways_out(statuses).values() if n.all_down]:
+        return "degraded", "isp", "certain" if any(n.known > 1 for n in lost) and anchors.any_up else "likely"
     if services.known > services.up:
         return "degraded", "service", "certain" if anchors.any_up else "likely"
     return "ok", "ok", "certain"
@@ -155,6 +166,12 @@ def _evidence(carrier: bool | None, gateway: Count, anchors: Count, resolvers: C
     if services.known:
         said.append(f"{services.up}/{services.known} layanan menjawab")
     return said
+
+
+def _uplink_evidence(statuses: Sequence[Status]) -> list[str]:
+    """Each way out by its name, where there are several."""
+    ways = ways_out(statuses)
+    return [f"jalur {name}: {n.up}/{n.known} jangkar menjawab" for name, n in ways.items() if n.known] if len(ways) > 1 else []
 
 
 def samples(verdict: Verdict, changes: int) -> Iterable[Sample]:

@@ -235,6 +235,23 @@ def test_check_now_is_granted_once_in_a_while(tmp_path):
     asyncio.run(work())
 
 
+def test_a_lost_way_out_makes_everything_look_again(tmp_path):
+    """What is looked at once a minute would say for a minute that all is well."""
+    text = "site: s\ncollectors: {toy: [{target: a, labels: {role: anchor}}, {target: b, interval: 60s, labels: {role: service}}]}"
+
+    async def work():
+        async with running(tmp_path, text) as (app, _):
+            anchor, slow = app.scheduler.tasks["toy:a"], app.scheduler.tasks["toy:b"]
+            await until(lambda: anchor.status.state == slow.status.state == "ok", "both up")
+            for task in (anchor, slow):
+                task.collector.config = dataclasses.replace(task.config, up=False)
+
+            await until(lambda: app.verdict().state == "down", "the office is down")
+            assert slow.status.state == "down"
+
+    asyncio.run(work())
+
+
 def start(*args: str, **env: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "agent", "run", *args]
     return subprocess.Popen(command, cwd=ROOT, text=True, stderr=subprocess.PIPE, env={**os.environ, **env})

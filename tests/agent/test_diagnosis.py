@@ -1,5 +1,6 @@
 """The verdict from what answers: a table of situations."""
 
+import dataclasses
 import zoneinfo
 
 import pytest
@@ -63,6 +64,32 @@ def test_an_incident_keeps_its_id_through_changing_causes_and_ends():
     assert first.incident == worse.incident == "DKC-1124-0207"
     assert (first.since, worse.since, same.since, over.since) == (ONSET, ONSET + 60, ONSET + 60, ONSET + 120)
     assert over.incident == ""
+
+
+def two_ways(first: str, second: str):
+    """The anchors of two uplinks, a letter each, and a gateway, a resolver and a service that answer."""
+    ways = [(letter, uplink) for uplink, letters in (("isp-a", first), ("isp-b", second)) for letter in letters]
+    anchors = tasks("", first + second)
+    labelled = [dataclasses.replace(s, labels={"role": "anchor", "uplink": w}) for s, (_, w) in zip(anchors, ways, strict=True)]
+    return labelled + tasks("o", "", "o", "o")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("ooo", "ooo", ("ok", "ok", "certain")),
+        ("ooo", "ddo", ("ok", "ok", "certain")),
+        ("ooo", "ddd", ("degraded", "isp", "certain")),
+        ("ooo", "d", ("degraded", "isp", "likely")),
+        ("ddd", "ddd", ("degraded", "isp", "likely")),  # a service still answers: one inside, or it was not looked at since
+        ("ooo", "uuu", ("ok", "ok", "certain")),
+    ],
+)
+def test_one_of_two_ways_out_is_lost(first, second, expected):
+    verdict = judge(two_ways(first, second), True, ONSET, Verdict(), OFFICE)
+
+    assert (verdict.state, verdict.cause, verdict.confidence) == expected
+    assert any("jalur isp-a" in e for e in verdict.evidence)
 
 
 def test_what_was_open_stays_open_until_somebody_can_tell():
