@@ -10,6 +10,8 @@ HEADS = {
     "agent": "The frame",
     "agent/wire": "Codecs, bytes ↔ dataclasses, no I/O",
     "collectors": "What can be observed; `collectors/__init__.py` is the table",
+    "central": "The centre",
+    "central/dashboards": "The centre's Grafana dashboards",
 }
 BLOCK = re.compile(r"<!-- files -->.*?<!-- end of files -->", re.DOTALL)
 
