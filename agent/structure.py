@@ -5,7 +5,8 @@ keys are errors. Nothing is guessed. Input is bounded in size, depth and number 
 
 A schema is a dataclass. Its fields may be: str, int, float, bool, Literal, dataclass, `T | None`, list[T], dict[str, T], and
 Annotated[T, Scalar(...)] for a text with a form of its own. A dataclass may have `problems()`, yielding (field, message)
-pairs for what only the whole can tell.
+pairs for what only the whole can tell. A field whose key is a word of Python has an underscore behind it (`from_` reads `from`).
+A class with `read_node(reader, node, path, depth)` reads its own node (a value that may be a word or a mapping, say).
 """
 
 import dataclasses
@@ -85,13 +86,16 @@ def parse_listen(text: str) -> str:
     return text
 
 
-def _matching(pattern: str) -> Callable[[str], str]:
-    def parse(text: str) -> str:
-        if not re.fullmatch(pattern, text):
+@dataclasses.dataclass(frozen=True)
+class Matching:
+    """The parse of a text that must be all of `pattern`."""
+
+    pattern: str
+
+    def __call__(self, text: str) -> str:
+        if not re.fullmatch(self.pattern, text):
             raise ValueError
         return text
-
-    return parse
 
 
 def _regex(text: str) -> str:
@@ -106,14 +110,14 @@ def _regex(text: str) -> str:
 
 Duration = Annotated[float, Scalar("a duration", parse_duration, "try 60s")]
 Size = Annotated[int, Scalar("a size", parse_size, "try 64MiB")]
-Slug = Annotated[str, Scalar("a short name", _matching(r"[a-z0-9-]{1,40}"), "small letters, digits and hyphens, at most 40")]
+Slug = Annotated[str, Scalar("a short name", Matching(r"[a-z0-9-]{1,40}"), "small letters, digits and hyphens, at most 40")]
 Listen = Annotated[str, Scalar("an address to listen on", parse_listen, "try 127.0.0.1:17663")]
 Regex = Annotated[str, Scalar("a regular expression", _regex)]
-Host = Annotated[str, Scalar("a host", _matching(r"[^\s/@?#\[\]]{1,253}"), "a name or an address, without port or path")]
-Source = Annotated[str, Scalar("a source", _matching(r"[A-Za-z0-9_.:-]{0,64}"), "an address or an interface of this box")]
-LabelName = Annotated[str, Scalar("a label name", _matching(r"[a-zA-Z][a-zA-Z0-9_]{0,39}"), "letters, digits and _")]
-LabelValue = Annotated[str, Scalar("a label value", _matching(r"[^\x00-\x1f]{0,100}"), "at most 100 characters on one line")]
-Text = Annotated[str, Scalar("a text", _matching(r"[^\x00-\x08\x0e-\x1f]{0,500}"), "at most 500 characters")]
+Host = Annotated[str, Scalar("a host", Matching(r"[^\s/@?#\[\]]{1,253}"), "a name or an address, without port or path")]
+Source = Annotated[str, Scalar("a source", Matching(r"[A-Za-z0-9_.:-]{0,64}"), "an address or an interface of this box")]
+LabelName = Annotated[str, Scalar("a label name", Matching(r"[a-zA-Z][a-zA-Z0-9_]{0,39}"), "letters, digits and _")]
+LabelValue = Annotated[str, Scalar("a label value", Matching(r"[^\x00-\x1f]{0,100}"), "at most 100 characters on one line")]
+Text = Annotated[str, Scalar("a text", Matching(r"[^\x00-\x08\x0e-\x1f]{0,500}"), "at most 500 characters")]
 
 T = TypeVar("T")
 _BOOL = {"true": True, "yes": True, "on": True, "false": False, "no": False, "off": False}
@@ -121,25 +125,26 @@ _BOOL = {"true": True, "yes": True, "on": True, "false": False, "no": False, "of
 
 def load(path: Path, schema: type[T]) -> T:
     """Reads a file into `schema`. Raises ConfigError with all problems, OSError never."""
-    name = path.name
+    return loads(read_bytes(path), schema, path.name)
+
+
+def read_bytes(path: Path) -> bytes:
+    """What the file holds. Raises ConfigError where it can't be read or is too large."""
     try:
         with path.open("rb") as f:
             data = f.read(MAX_BYTES + 1)
     except OSError as e:
         raise ConfigError([Problem(str(path), 0, "", f"can't be read: {e.strerror}")]) from None
     if len(data) > MAX_BYTES:
-        raise ConfigError([Problem(name, 0, "", f"is larger than {MAX_BYTES >> 20} MiB")])
-    return loads(data, schema, name)
+        raise ConfigError([Problem(path.name, 0, "", f"is larger than {MAX_BYTES >> 20} MiB")])
+    return data
 
 
 def loads(data: bytes, schema: type[T], file: str) -> T:
     """Reads YAML bytes into `schema`; `file` names them in messages. Raises ConfigError."""
     reader = Reader(file)
-    node = _compose(data, file)
-    start = yaml.Mark(file, 0, 0, 0, "", 0)
-    value = reader.read(node or yaml.MappingNode("", [], start, start), schema, "")
-    if reader.problems:
-        raise ConfigError(sorted(reader.problems, key=lambda p: p.line))
+    value = reader.whole(data, schema)
+    reader.refuse()
     return typing.cast("T", value)
 
 
@@ -176,13 +181,36 @@ BAD = object()  # a value that could not be read; its problem is noted, the read
 
 
 class Reader:
-    """Reads nodes by schema and gathers problems."""
+    """Reads nodes by schema and gathers problems.
+
+    lines:  of every path read: what the whole finds wrong is told with its part's line
+    values: what was well read, by path; rules that span a file are judged on it even where other parts are wrong
+    """
 
     def __init__(self, file: str) -> None:
         self.file = file
         self.problems: list[Problem] = []
+        self.lines: dict[str, int] = {}
+        self.values: dict[str, Any] = {}
         self._values = 0
-        self._lines: dict[str, int] = {}  # of every path read: what the whole finds wrong is told with its part's line
+
+    def whole(self, data: bytes, schema: Any) -> Any:
+        """The file's value, or BAD with problems noted. Raises ConfigError for what is not even YAML."""
+        start = yaml.Mark(self.file, 0, 0, 0, "", 0)
+        return self.read(_compose(data, self.file) or yaml.MappingNode("", [], start, start), schema, "")
+
+    def refuse(self) -> None:
+        """Raises ConfigError with all problems, by line, if there are any."""
+        if self.problems:
+            raise ConfigError(sorted(self.problems, key=lambda p: p.line))
+
+    def object(self, path: str, message: str) -> None:
+        """Notes a problem at a path that was read."""
+        self.problems.append(Problem(self.file, self.line(path), path, message))
+
+    def lies_elsewhere(self, path: str) -> bool:  # noqa: ARG002  (for others to say)
+        """Whether what a part's own `problems` says of this path is no matter here: a file on another box, say."""
+        return False
 
     def problem(self, node: yaml.Node, path: str, message: str) -> Any:
         self.problems.append(Problem(self.file, node.start_mark.line + 1, path, message))
@@ -191,11 +219,19 @@ class Reader:
     def read(self, node: yaml.Node, schema: Any, path: str, depth: int = 0) -> Any:
         """The value of `node` as `schema`, or BAD with a problem noted."""
         self._values += 1
-        self._lines[path] = node.start_mark.line + 1
+        self.lines[path] = node.start_mark.line + 1
+        value = self._read(node, schema, path, depth)
+        if value is not BAD:
+            self.values[path] = value
+        return value
+
+    def _read(self, node: yaml.Node, schema: Any, path: str, depth: int) -> Any:
         if self._values > MAX_VALUES or depth > MAX_DEPTH:
             if self._values <= MAX_VALUES + 1 or depth == MAX_DEPTH + 1:
                 self.problem(node, path, "holds too many values, or is nested too deeply")
             return BAD
+        if own := getattr(schema, "read_node", None):
+            return own(self, node, path, depth)
         origin = typing.get_origin(schema)
         if origin in (types.UnionType, typing.Union):
             return self._optional(node, schema, path, depth)
@@ -222,7 +258,8 @@ class Reader:
         values = [self.read(n, item, f"{path}[{i}]", depth + 1) for i, n in enumerate(node.value)]
         return BAD if BAD in values else values
 
-    def _pairs(self, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    def pairs(self, node: yaml.MappingNode, path: str) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+        """Yields (key, the key's node, the value's node); keys that are no text or stand twice are noted and left out."""
         seen: dict[str, int] = {}
         for key, value in node.value:
             if not isinstance(key, yaml.ScalarNode):
@@ -237,7 +274,7 @@ class Reader:
         if not isinstance(node, yaml.MappingNode):
             return self.problem(node, path, f"must be a mapping (key: value), is {_noun(node)}")
         out = {}
-        for key, key_node, value in self._pairs(node, path):
+        for key, key_node, value in self.pairs(node, path):
             name = self._scalar(key_node, key_schema, _join(path, key))
             out[name] = self.read(value, item, _join(path, key), depth + 1)
         return BAD if BAD in out or BAD in out.values() else out
@@ -248,14 +285,14 @@ class Reader:
         if not isinstance(node, yaml.MappingNode):
             return self.problem(node, path, f"must be a mapping (key: value), is {_noun(node)}")
         hints = typing.get_type_hints(schema, include_extras=True)
-        fields = {f.name: f for f in dataclasses.fields(schema) if f.init}
+        fields = {f.name.rstrip("_"): f for f in dataclasses.fields(schema) if f.init}
         values: dict[str, Any] = {}
-        for key, key_node, value in self._pairs(node, path):
+        for key, key_node, value in self.pairs(node, path):
             if key not in fields:
                 self.problem(key_node, _join(path, key), _unknown(key, fields))
                 continue
-            values[key] = self.read(value, hints[key], _join(path, key), depth + 1)
-        missing = [f.name for f in fields.values() if f.name not in values and _required(f)]
+            values[fields[key].name] = self.read(value, hints[fields[key].name], _join(path, key), depth + 1)
+        missing = [key for key, f in fields.items() if f.name not in values and _required(f)]
         for name in missing:
             self.problem(node, _join(path, name), "is missing")
         if missing or BAD in values.values():
@@ -264,16 +301,16 @@ class Reader:
 
     def _checked(self, made: Any, path: str) -> Any:
         found = list(made.problems()) if hasattr(made, "problems") else []
-        for field, message in found:
-            where = _join(path, field)
-            self.problems.append(Problem(self.file, self._line(where), where, message))
-        return BAD if found else made
+        told = [(where, message) for field, message in found if not self.lies_elsewhere(where := _join(path, field))]
+        for where, message in told:
+            self.object(where, message)
+        return BAD if told else made
 
-    def _line(self, path: str) -> int:
+    def line(self, path: str) -> int:
         """The line of a path, or of the nearest whole that holds it."""
-        while path and path not in self._lines:
+        while path and path not in self.lines:
             path = path[: max(path.rfind("."), path.rfind("["), 0)]
-        return self._lines.get(path, 1)
+        return self.lines.get(path, 1)
 
     def _scalar(self, node: yaml.Node, schema: Any, path: str) -> Any:
         if not isinstance(node, yaml.ScalarNode):

@@ -177,3 +177,42 @@ def test_what_is_no_address_to_listen_on(text):
 @pytest.mark.parametrize("text", ["[::1]:80", ":80", "0.0.0.0:0", "localhost:65535", "[fe80::1%eth0]:80"])
 def test_addresses_to_listen_on(text):
     assert loads(f'listen: "{text}"'.encode(), Outer, "f").listen == text
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Span:
+    from_: str
+    class_: Literal["a", "b"] = "a"
+
+    def problems(self):
+        if self.from_ == "never":
+            yield "from", "is never"
+
+
+class Word:
+    """Reads its own node: a word, or a list of words."""
+
+    @classmethod
+    def read_node(cls, reader, node, path, depth):
+        if isinstance(node.value, str):
+            return node.value
+        return [reader.read(n, str, f"{path}[{i}]", depth + 1) for i, n in enumerate(node.value)]
+
+
+def test_a_field_with_an_underscore_behind_it_has_a_key_without():
+    assert loads(b"{from: x, class: b}", Span, "f") == Span(from_="x", class_="b")
+    for text, expected in (
+        ("a: 1\nfrom_: x", "f:2: from_: unknown key (did you mean from?)"),
+        ("class: b", "f:1: from: is missing"),
+        ("from: x\nclass: c", 'f:2: class: "c" is not one of a, b'),
+        ("class: a\nfrom: never", "f:2: from: is never"),
+    ):
+        with pytest.raises(ConfigError) as e:
+            loads(text.encode(), Span, "f")
+        assert expected in str(e.value).splitlines()
+
+
+def test_a_class_may_read_its_own_node():
+    schema = dataclasses.make_dataclass("S", [("one", Word), ("two", Word)])
+
+    assert loads(b"{one: a, two: [b, no]}", schema, "f") == schema("a", ["b", "no"])
