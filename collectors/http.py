@@ -24,13 +24,10 @@ Law: whatever a server sends costs bounded memory and time: head, body, pieces, 
 """
 
 import asyncio
-import base64
 import contextlib
 import dataclasses
-import functools
 import re
 import socket
-import ssl
 import time
 import urllib.parse
 from collections.abc import Iterable, Iterator
@@ -38,23 +35,19 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 import h11
 
-from agent import __version__, sockets
+from agent import __version__
 from agent.clock import Clock
 from agent.collector import Env, Failure, Kind, ProbeConfig, Seen, failed, succeeded
+from agent.httpclient import MAX_ADDRESSES, MAX_HEAD, MAX_INTERIM, BasicAuth, HeaderValue, Url, parse_url, receive, send
 from agent.model import Event, Metric
 from agent.secret import SecretError, read_secret
 from agent.structure import Duration, Regex, Scalar, Size, Text
-from agent.tls import ClientTls, Distrusted, File, TlsFacts, client_context, explain, facts, failure_from, handshake, writable
+from agent.tls import ClientTls, Distrusted, File, TlsFacts, client_context, explain, facts, failure_from, handshake
 
-MAX_HEAD = 32 << 10  # bytes of status line and header fields
 MAX_PIECES = 20_000  # chunks of a body: a mebibyte in chunks of 52 bytes; one of 1 byte each would cost 20 s of CPU
-MAX_INTERIM = 10  # 1xx answers
-MAX_ADDRESSES = 4  # of a name, tried in turn when refused or unreachable
 MAX_KNOWN = 32  # leaf certificates remembered, so that a new one is told once, also behind a load balancer
-RECEIVE = 16 << 10
 GO_ON = {301, 302, 303, 307, 308}
 FAMILIES = {"auto": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
-PORTS = {"http": 80, "https": 443}
 
 PHASE = Metric("ronda_http_phase_duration_seconds", "How long the phase took, summed over redirects.", labels=("phase",))
 STATUS = Metric("ronda_http_status_code", "The last answer's status.")
@@ -80,59 +73,6 @@ REASONS = (
 # -- config -----------------------------------------------------------------------------------------------------------------------
 
 
-class Url(NamedTuple):
-    scheme: str
-    host: str
-    port: int
-    path: str  # with the query
-
-    @property
-    def origin(self) -> tuple[str, str, int]:
-        return self[:3]
-
-    @property
-    def authority(self) -> str:
-        """Host and port as the Host header and CONNECT name them: without an IPv6 zone, which means nothing elsewhere (RFC 6874 4)."""
-        host = self.name if ":" not in self.host else f"[{self.name}]"
-        return host if self.port == PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @property
-    def name(self) -> str:
-        """The host as TLS knows it."""
-        return self.host.partition("%")[0].rstrip(".") or self.host
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.authority}{self.path}"
-
-
-@functools.lru_cache(maxsize=256)
-def parse_url(text: str) -> Url:
-    """An http or https URL. Raises ValueError with what is wrong, which never holds credentials."""
-    if re.search(r"[\x00-\x20\x7f\\]", text) or len(text) > 2000:
-        raise ValueError("must be a URL without spaces, of at most 2000 characters")
-    try:
-        parts = urllib.parse.urlsplit(text)
-        port = parts.port
-    except ValueError:
-        raise ValueError("is not a URL: its host or port is wrong") from None
-    if parts.scheme not in PORTS:
-        raise ValueError("must begin with http:// or https://")
-    if "@" in parts.netloc:
-        raise ValueError("must hold no user or password (use basic_auth)")
-    if not parts.hostname or port == 0 or not re.fullmatch(r"[^\s/@?#\[\]]{1,253}", parts.hostname):
-        raise ValueError("names no host")
-    path = urllib.parse.quote(parts.path or "/", safe="/%:;@!$&'()*+,=~-._")
-    query = urllib.parse.quote(parts.query, safe="/%:;@!$&'()*+,=~-._?[]{}|^\"<>`")
-    return Url(parts.scheme, _ascii(parts.hostname), port or PORTS[parts.scheme], f"{path}?{query}" if query else path)
-
-
-def _ascii(host: str) -> str:
-    try:
-        return host if host.isascii() else host.encode("idna").decode()
-    except UnicodeError:
-        raise ValueError("names a host that can't be one") from None
-
-
 def _header_name(text: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]{1,100}", text):
         raise ValueError
@@ -140,12 +80,6 @@ def _header_name(text: str) -> str:
         raise ValueError("can't be given here, where pages would show it: use basic_auth, bearer_token_file or proxy_auth")
     if text.lower() in {"content-length", "transfer-encoding", "connection", "accept-encoding", "expect", "upgrade", "te"}:
         raise ValueError("is set by Ronda itself")
-    return text
-
-
-def _value(text: str) -> str:
-    if not re.fullmatch(r"[\x20-\x7e]{0,1000}", text) or text != text.strip():
-        raise ValueError
     return text
 
 
@@ -168,25 +102,15 @@ def _content(text: str) -> str:
 
 
 HeaderName = Annotated[str, Scalar("the name of a header", _header_name)]
-HeaderValue = Annotated[str, Scalar("the value of a header", _value, "printable ASCII on one line")]
 Status = Annotated[int, Scalar("a status", _status, "200 to 599")]
 Content = Annotated[str, Scalar("a body", _content, "at most 64 KiB")]
 Redirects = Annotated[int, Scalar("a number of redirects", _redirects, "0 to 20")]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Login:
-    username: HeaderValue
-    password_file: File
-
+class Login(BasicAuth):
     def problems(self) -> Iterable[tuple[str, str]]:
-        if ":" in self.username:
-            yield "username", "can't hold a colon (RFC 7617)"
         yield from _secret_problem("password_file", self.password_file)
-
-    def header(self) -> str:
-        """The value of Authorization. Raises SecretError."""
-        return "Basic " + base64.b64encode(f"{self.username}:{read_secret(self.password_file)}".encode()).decode()
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -494,7 +418,7 @@ async def exchange(sock: socket.socket, request: Request, hop: Hop, max_body: in
     """Sends the request and reads the answer into `hop`. Raises Failure: answer (not HTTP, or without end), reset, tls, …."""
     connection = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
     try:
-        await _send(sock, _outgoing(connection, request))
+        await send(sock, _outgoing(connection, request))
         await _head(sock, connection, hop, watch)
         if connection.their_state is h11.SWITCHED_PROTOCOL:
             if connection.trailing_data[0]:
@@ -549,7 +473,7 @@ async def _event(sock: socket.socket, connection: h11.Connection, watch: Stopwat
         event = connection.next_event()
         if event is not h11.NEED_DATA:
             return event
-        data = await _receive(sock)
+        data = await receive(sock)
         if watch and watch.phase == "processing":
             watch.done("transfer")
         if not data:
@@ -574,29 +498,6 @@ def _ended(connection: h11.Connection) -> Any:
     if not isinstance(event, h11.EndOfMessage):
         raise Failure("reset", "the connection was closed without an answer")
     return event
-
-
-async def _receive(sock: socket.socket) -> bytes:
-    """What has come, at most RECEIVE bytes; empty: the peer closed. Gives others a turn, however fast the peer is."""
-    await asyncio.sleep(0)
-    while True:
-        try:
-            return sock.recv(RECEIVE)
-        except (BlockingIOError, ssl.SSLWantReadError):
-            await sockets.readable(sock)
-        except ssl.SSLWantWriteError:
-            await writable(sock)
-
-
-async def _send(sock: socket.socket, data: bytes) -> None:
-    rest = memoryview(data)
-    while rest:
-        try:
-            rest = rest[sock.send(rest) :]
-        except (BlockingIOError, ssl.SSLWantWriteError):
-            await writable(sock)
-        except ssl.SSLWantReadError:
-            await sockets.readable(sock)
 
 
 # -- what it means ----------------------------------------------------------------------------------------------------------------
