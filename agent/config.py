@@ -15,7 +15,10 @@ from typing import Annotated, Any, ClassVar, Literal, get_type_hints
 import yaml
 
 from agent.collector import Kind, TaskConfig
+from agent.httpclient import BasicAuth, Url, parse_url
+from agent.sockets import parse_address
 from agent.structure import ConfigError, Listen, Scalar, Slug, Text, load, loads
+from agent.tls import ClientTls, File
 
 MAX_TASKS = 2000
 ANCHORS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")  # three networks of three owners: one of them down is not the internet down
@@ -55,6 +58,57 @@ class LogConfig:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class PushTls(ClientTls):
+    """As every `tls:`; but its files are looked at when they are needed: this config is also written where they are not (at the centre)."""
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if self.key_file and not self.cert_file:
+            yield "key_file", "needs a cert_file"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class PushConfig:
+    """The way to the centre. Secrets are read when they are needed: they may change, and a box without its token still watches."""
+
+    url: Text  # judged in problems(), so that no message repeats a password
+    profile: Literal["fibre", "metered"] = "fibre"
+    token_file: File | None = None
+    basic_auth: BasicAuth | None = None
+    tls: PushTls = dataclasses.field(default_factory=PushTls)
+    proxy: Text = ""  # http://host:port
+    proxy_auth: BasicAuth | None = None
+    insecure: bool = False  # plain http to elsewhere than this box
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        try:
+            url = self.receiver
+            if url.scheme == "http" and not self.insecure and not _loopback(url.host):
+                yield "url", "must begin with https://: http shows all data and the token on the way (insecure: true allows it)"
+        except ValueError as e:
+            yield "url", str(e)
+        try:
+            if self.proxy and parse_url(self.proxy).scheme != "http":
+                yield "proxy", "must begin with http:// (the way to the centre is TLS all the same)"
+        except ValueError as e:
+            yield "proxy", str(e)
+        if self.proxy_auth and not self.proxy:
+            yield "proxy_auth", "needs a proxy"
+        if self.token_file and self.basic_auth:
+            yield "token_file", "does not go with basic_auth"
+
+    @property
+    def receiver(self) -> Url:
+        """Where samples go: a URL without a path gets the one that Prometheus and VictoriaMetrics share. Raises ValueError."""
+        url = parse_url(self.url)
+        return url._replace(path="/api/v1/write") if url.path == "/" else url
+
+
+def _loopback(host: str) -> bool:
+    address = parse_address(host)
+    return address.is_loopback if address else host == "localhost"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class AgentConfig:
     """The whole file. `collectors` is made from the table of kinds by `schema`: a field a kind, each a list of its Config."""
 
@@ -62,6 +116,7 @@ class AgentConfig:
     office: OfficeConfig = dataclasses.field(default_factory=OfficeConfig)
     web: WebConfig = dataclasses.field(default_factory=WebConfig)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
+    push: PushConfig | None = None
     collectors: Any = None
     own_labels: ClassVar[Mapping[str, frozenset[str]]] = {}  # by kind: those of its metrics
 
@@ -165,6 +220,7 @@ def discover(kinds: Mapping[str, Kind], gateways: list[str], resolvers: list[str
         office=base.office,
         web=base.web,
         log=base.log,
+        push=base.push,
         collectors=collectors(**{k: v for k, v in found.items() if k in kinds}),
     )
 
