@@ -67,7 +67,10 @@ def _clock(minutes: int) -> str:
 def _date(text: str) -> date:
     if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
         raise ValueError
-    return date.fromisoformat(text)
+    try:
+        return date.fromisoformat(text)
+    except ValueError:  # 2026-02-30; its own words are a programmer's
+        raise ValueError from None
 
 
 def _year(text: str) -> int:
@@ -103,7 +106,8 @@ class Hours:
     def read_node(cls, reader: Reader, node: yaml.Node, path: str, depth: int) -> Any:
         """`always`, or days with windows. Keys: mon … sun, ranges of them, each with break_ before it; and `ramadan` with the same."""
         if isinstance(node, yaml.ScalarNode):
-            return cls(always=True) if node.value == "always" else reader.problem(node, path, ALWAYS_OR_DAYS.format(node.value[:60]))
+            found = ALWAYS_OR_DAYS.format(node.value[:60]) if node.value else "has no value: write `always`, or days with hours"
+            return cls(always=True) if node.value == "always" else reader.problem(node, path, found)
         if not isinstance(node, yaml.MappingNode):
             return reader.problem(node, path, "must be `always`, or days with hours, is a list")
         ordinary = _read_days(reader, node, path, depth)
@@ -197,19 +201,26 @@ def load_years(path: Path) -> dict[int, YearDays]:
     """
     reader = Reader(path.name)
     found = reader.whole(read_bytes(path), dict[Year, YearDays])
-    for where, day in [(p, v) for p, v in reader.values.items() if isinstance(v, date)]:
-        _in_its_year(reader, where, day)
-    for where, days in [(p, v) for p, v in reader.values.items() if p.count(".") == 1 and isinstance(v, dict)]:
-        for day in days:
-            _in_its_year(reader, f"{where}.{day}", day)
+    for path in list(reader.lines):
+        _in_its_year(reader, path)
     reader.refuse()
     return dict(sorted(found.items()))
 
 
-def _in_its_year(reader: Reader, where: str, day: date) -> None:
-    year = int(where.partition(".")[0])
-    if not (day.year == year or (".ramadan." in where and (day.year, day.month) in {(year - 1, 12), (year + 1, 1)})):
-        reader.object(where, f"is not a day of {year}")
+def _in_its_year(reader: Reader, path: str) -> None:
+    m = re.fullmatch(r"(20\d\d)\.(holidays|cuti_bersama|ramadan)\.([\w-]+)", path, re.ASCII)
+    if not m:
+        return
+    year, day = int(m[1]), reader.values.get(path) if m[2] == "ramadan" else _date_or_none(m[3])
+    if day and day.year != year and not (m[2] == "ramadan" and (day.year, day.month) in {(year - 1, 12), (year + 1, 1)}):
+        reader.object(path, f"is not a day of {year}")
+
+
+def _date_or_none(text: str) -> date | None:
+    try:
+        return _date(text)
+    except ValueError:
+        return None
 
 
 # -- the question -----------------------------------------------------------------------------------------------------------------

@@ -61,7 +61,10 @@ def _url(text: str) -> str:
 def _moment(text: str) -> datetime:
     if not re.fullmatch(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d", text, re.ASCII):
         raise ValueError
-    return datetime.fromisoformat(text)
+    try:
+        return datetime.fromisoformat(text)
+    except ValueError:
+        raise ValueError from None
 
 
 def _between(low: float, high: float, what: str) -> Any:
@@ -82,7 +85,10 @@ def _address(text: str) -> str:
 
 
 def _anchor(text: str) -> str:
-    ipaddress.ip_address(text)
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        raise ValueError from None
     return text
 
 
