@@ -4,8 +4,11 @@ Law: exit 0 fine, 1 a check failed, 2 usage or a bad file. Each command is a mod
 """
 
 import argparse
-from collections.abc import Sequence
+import dataclasses
+import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 FINE, FAILED, USAGE = 0, 1, 2
 INVENTORY = Path("inventory.yaml")
@@ -13,11 +16,113 @@ INVENTORY = Path("inventory.yaml")
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code. ConfigError is the caller's to print."""
-    args = _parser().parse_args(argv)
+    args = _parser(argv).parse_args(argv)
     return int(args.command(args))
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ronda central", description="One inventory file renders the whole centre.")
-    parser.add_subparsers(required=True, metavar="COMMAND")
+    sub = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    check = sub.add_parser("check", help="check an inventory and say everything that is wrong with it")
+    _add_inventory(check)
+    check.set_defaults(command=_later("central.inventory", "check_command"))
+
+    imported = sub.add_parser("import", help="make an inventory of a spreadsheet saved as CSV")
+    imported.add_argument("file", type=Path, metavar="FILE.csv")
+    imported.add_argument("--out", type=Path, metavar="FILE", help="default: to the terminal")
+    imported.set_defaults(command=_later("central.importer", "import_command"))
+
+    schema = sub.add_parser("schema", help="the inventory's JSON schema, for editors")
+    schema.set_defaults(command=_later("central.jsonschema", "schema_command"))
+
+    render = sub.add_parser("render", help="write the files of agents, Prometheus, Alertmanager and Grafana")
+    _add_inventory(render)
+    render.add_argument("--out", type=Path, required=True, metavar="DIR")
+    render.add_argument("--prometheus", type=_version, metavar="VERSION", help="that will read the files (default: the one installed)")
+    render.add_argument("--alertmanager", type=_version, metavar="VERSION", help="likewise")
+    render.add_argument("--diff", action="store_true", help="write nothing, show what would change; exit 1 when something would")
+    render.set_defaults(command=_render)
+
+    up = sub.add_parser("up", help="run the whole centre on this machine: Prometheus, Alertmanager, Grafana")
+    if argv[:1] == ["up"]:  # its options are its own
+        from central.up import add_arguments
+
+        add_arguments(up)
     return parser
+
+
+def _add_inventory(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--inventory", type=Path, default=INVENTORY, metavar="FILE", help="default: inventory.yaml")
+    parser.add_argument("--calendar", type=Path, metavar="FILE", help="default: calendar.yaml beside the inventory, if it is there")
+
+
+def _later(module: str, name: str) -> Callable[[argparse.Namespace], int]:
+    """A command that is imported when it runs."""
+
+    def run(args: argparse.Namespace) -> int:
+        import importlib
+
+        command: Callable[[argparse.Namespace], int] = getattr(importlib.import_module(module), name)
+        return command(args)
+
+    return run
+
+
+def _version(text: str) -> tuple[int, int]:
+    from central.target import parse_version
+
+    try:
+        return parse_version(text)
+    except ValueError as e:
+        raise argparse.ArgumentTypeError(str(e)) from None
+
+
+def _render(args: argparse.Namespace) -> int:
+    from agent.secret import SecretError
+    from central.inventory import load
+    from central.render import RenderError, diff, render, write
+    from central.target import detect
+
+    _progress(f"reading {args.inventory} …")
+    inventory = load(args.inventory, args.calendar)
+    _progress(f"rendering {len(inventory.sites)} sites …")
+    target = _for_versions(detect(), args)
+    try:
+        files = render(inventory, target)
+        text = diff(files, args.out) if args.diff else ""
+        changed = [] if args.diff else write(files, args.out)
+    except (RenderError, SecretError) as e:
+        return _fail(str(e))
+    except OSError as e:
+        return _fail(f"{e.filename or args.out}: {e.strerror}")
+    _progress("")
+    for warning in inventory.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    if args.diff:
+        print(text or f"nothing would change in {args.out}")
+        return FAILED if text else FINE
+    versions = f"Prometheus {_shown(target.prometheus)}, Alertmanager {_shown(target.alertmanager)}"
+    print(f"{args.out}: {len(files)} files for {len(inventory.sites)} sites, {len(changed)} of them changed; for {versions}")
+    return FINE
+
+
+def _for_versions(target: Any, args: argparse.Namespace) -> Any:
+    given = {name: version for name in ("prometheus", "alertmanager") if (version := getattr(args, name))}
+    return dataclasses.replace(target, **given)
+
+
+def _shown(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
+
+
+def _progress(text: str) -> None:
+    """One line on a terminal, overwritten by the next; empty: cleared."""
+    if sys.stderr.isatty():
+        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
+
+
+def _fail(message: str) -> int:
+    _progress("")
+    print(f"ronda central: {message}", file=sys.stderr)
+    return USAGE

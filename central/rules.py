@@ -69,7 +69,8 @@ def _group(rules: list[Rule], kind: str, unreached: str, group: str) -> Iterator
 
 def of_centre(rule: Rule) -> bool:
     """Alerts of the centre itself have no site whose hours or class could be asked; they go as they are."""
-    return rule["labels"].get("site") == "pusat" or rule["labels"].get("scope") == "centre"
+    labels: Mapping[str, str] = rule["labels"]
+    return labels.get("site") == "pusat" or labels.get("scope") == "centre"
 
 
 def _hidden(rule: Rule, kind: str) -> bool:

@@ -21,7 +21,8 @@ class _Dumper(_Base):  # type: ignore[misc]  # (the C dumper where there is one)
 
 
 def _text(dumper: Any, text: str) -> Any:
-    if "\n" in text and _BLOCK.fullmatch(text) and not re.search(r"[ ]\n", text):
+    unruly = "\n" in text or (len(text) > 40 and re.search(r'["\\]', text))
+    if unruly and _BLOCK.fullmatch(text) and not re.search(r"[ ]\n", text):
         style: str | None = "|"
     elif _PLAIN.fullmatch(text) and text.lower() not in _WORDS:
         style = None
