@@ -326,7 +326,7 @@ class _NotError(Exception):
 
 
 def _parse(text: str, schema: Any) -> Any:
-    shown = f'"{text[:60]}{"…" if len(text) > 60 else ""}"'
+    shown = f'"{_shown(text)}"'
     if typing.get_origin(schema) is Annotated:
         form = schema.__metadata__[0]
         try:
@@ -373,8 +373,14 @@ def _noun(node: yaml.Node) -> str:
     return "a single value"
 
 
+def _shown(text: str) -> str:
+    """A stranger's text as a message may hold it: short, and on one line."""
+    start = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text[:60])
+    return start if len(text) <= 60 else start + "…"
+
+
 def _join(path: str, key: str) -> str:
-    key = key if len(key) <= 60 else key[:60] + "…"
+    key = _shown(key)
     return f"{path}.{key}" if path else key
 
 

@@ -201,8 +201,8 @@ def load_years(path: Path) -> dict[int, YearDays]:
     """
     reader = Reader(path.name)
     found = reader.whole(read_bytes(path), dict[Year, YearDays])
-    for path in list(reader.lines):
-        _in_its_year(reader, path)
+    for name in list(reader.lines):
+        _in_its_year(reader, name)
     reader.refuse()
     return dict(sorted(found.items()))
 

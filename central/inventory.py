@@ -344,14 +344,14 @@ class Inventory:
 
 
 def load(path: Path, calendar: Path | None = None, today: date | None = None) -> Inventory:
-    """Reads the inventory and its calendar (default: calendar.yaml beside it, if there is one).
+    """Reads the inventory and its calendar; default: calendar.yaml beside it (calendar.x.yaml for inventory.x.yaml), if there is one.
 
     `today` decides only what is warned of. Raises ConfigError with all that is wrong in both files; OSError never.
     """
     reader = _InventoryReader(path.name)
     problems: list[Problem] = []
     years: dict[int, YearDays] = {}
-    beside = calendar or path.with_name("calendar.yaml")
+    beside = calendar or _beside(path)
     try:
         if calendar or beside.exists():
             years = load_years(beside)
@@ -370,6 +370,11 @@ def load(path: Path, calendar: Path | None = None, today: date | None = None) ->
     return dataclasses.replace(
         made, warnings=tuple(_warnings(made, reader, beside.name, today or datetime.now(ZoneInfo(made.centre.timezone)).date()))
     )
+
+
+def _beside(path: Path) -> Path:
+    twin = path.with_name(path.name.replace("inventory", "calendar"))
+    return twin if twin != path and twin.exists() else path.with_name("calendar.yaml")
 
 
 class _InventoryReader(Reader):
@@ -546,7 +551,8 @@ def _judge_targets(sheet: _Sheet, site: str) -> None:
 
 def _warnings(made: Inventory, reader: Reader, calendar: str, today: date) -> Iterator[str]:
     def at(path: str, message: str) -> str:
-        return str(Problem(reader.file, reader.line(path), path, message))
+        line = reader.line(path) if path.partition(".")[0] in reader.lines else 0
+        return str(Problem(reader.file, line, path, message))
 
     if not made.sites:
         yield at("sites", "has no sites yet: nothing is watched")

@@ -216,3 +216,10 @@ def test_a_class_may_read_its_own_node():
     schema = dataclasses.make_dataclass("S", [("one", Word), ("two", Word)])
 
     assert loads(b"{one: a, two: [b, no]}", schema, "f") == schema("a", ["b", "no"])
+
+
+def test_a_message_is_one_line_whatever_the_text():
+    assert errors('listen: "a\\nb\\L\\e[31m😀"') == [
+        r'f.yaml:1: listen: "a\nb\u2028\x1b[31m😀" is not an address to listen on (try 127.0.0.1:17663)'
+    ]
+    assert errors('"a\\nb": c') == [r"f.yaml:1: a\nb: unknown key (known: site, listen, size, items, one)"]
