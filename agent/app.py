@@ -19,11 +19,13 @@ from typing import Any
 from prometheus_client import ProcessCollector
 
 from agent import __version__, diagnosis, logs, registry
+from agent.buffer import Buffer, InUse
 from agent.collector import Env, Kind
 from agent.config import AgentConfig, ConfigError, discover, load_config, schema, show, task_name
+from agent.delivery import Centre
 from agent.diagnosis import Office, Verdict
 from agent.exposition import render
-from agent.model import Batch, Sample
+from agent.model import Batch, Metric, Sample
 from agent.registry import Registry
 from agent.scheduler import Scheduler, Task, wanted
 from agent.state import HEARTBEAT, StateFile
@@ -36,6 +38,7 @@ log = logging.getLogger("ronda")
 REDISCOVER = 60.0  # seconds between looks at gateway and resolvers, where no config names what to watch
 LOOK_AROUND_EVERY = 5.0  # seconds between two looks at everything because a way out changed: a flapping link is no flood
 CHECK_NOW_EVERY = 10.0  # seconds between two askings of "check now"
+TIDY = 60.0  # seconds between looks at the buffer's bounds
 STUCK_AFTER = 10.0  # seconds that a due run may wait before the agent calls itself unhealthy
 
 
@@ -94,6 +97,8 @@ class Diagnosis:
             level = logging.INFO if self.verdict.state == "ok" else logging.WARNING
             log.log(level, "verdict: %s, cause %s %s", self.verdict.state, self.verdict.cause, self.verdict.incident)
             self._app.save_soon()
+            if self._app.centre:
+                self._app.centre.nudge()
 
     def _look_around(self, statuses: list[Status]) -> None:
         """A way out was lost or came back: what is looked at every 15 s only may be wrong by now, so everything looks again at once."""
@@ -134,6 +139,9 @@ class App:
         self.scheduler.sinks.append(self.diagnosis)
         self.admin = AdminServer(self, self.listen_address(self.config), options.web_config, lifecycle=options.lifecycle)
         self.lan: LanServer | None = None
+        self.centre: Centre | None = None  # where the config says push
+        self._data_dir = data_dir
+        self._buffer: Buffer | None = None
         self._process = ProcessCollector(registry=None)
         self._reload_ok, self._reloaded_at = True, env.clock.now()
         self._reload_problems: list[str] = []
@@ -168,6 +176,7 @@ class App:
             await self._start()
 
     async def _start(self) -> None:
+        await self._open_buffer(self.config)
         await self.admin.start()
         if self.config.web.lan_page:
             self.lan = LanServer(self, self.config.web.lan_page)
@@ -176,11 +185,13 @@ class App:
             except BaseException:
                 await self.admin.close()
                 raise
+        self._connect(self.config)
         self.scheduler.swap(self._built(self.config))
         self._chore(self._every(HEARTBEAT, self._save))
         if self.notifier.watchdog:
             self._chore(self._every(self.notifier.watchdog / 2, self._watchdog))
         self._chore(self._every(REDISCOVER, self._rediscover))
+        self._chore(self._every(TIDY, self._tidy))
         self.notifier.ready(f"watching {len(self.scheduler.tasks)} things")
 
     async def run(self) -> None:
@@ -206,7 +217,11 @@ class App:
         for server in (self.admin, self.lan):
             if server:
                 await server.close()
+        if self.centre:  # before the tasks end: that the agent stops is not the end of its series
+            await self.centre.close()
         await self.scheduler.close()
+        if self._buffer:
+            await asyncio.to_thread(self._buffer.close)
         await self._save()
 
     # -- reload -----------------------------------------------------------------------------------------------------------
@@ -241,6 +256,7 @@ class App:
         if config.site != self.config.site:
             return [f"site can't change from {self.config.site} to {config.site} while running; restart the agent"]
         built = self._built(config)
+        await self._open_buffer(config)
         admin, lan = self.admin, self.lan
         try:
             if self.listen_address(config) != self.listen_address(self.config):
@@ -273,6 +289,7 @@ class App:
         self.config, self.admin, self.lan = config, admin, lan
         logs.setup(config.log.level, config.log.format)
         self.scheduler.swap(built)
+        await self._reconnect(config)
         for server in gone:
             self._chore(server.close())
 
@@ -295,6 +312,50 @@ class App:
         if list(found.tasks()) != list(self.config.tasks()):
             log.warning("the box's gateway or resolvers changed: watching the new ones")
             await self._swap(found, self._built(found), self.admin, self.lan)
+
+    # -- the way to the centre --------------------------------------------------------------------------------------------
+
+    async def _open_buffer(self, config: AgentConfig) -> None:
+        """Opens what keeps the undelivered. Raises OSError where another agent has it."""
+        if config.push and not self._buffer:
+            try:  # in a thread: it reads all that it holds
+                self._buffer = await asyncio.to_thread(Buffer, self._data_dir / "buffer", config.site, self.env.clock)
+            except InUse as e:
+                raise OSError(str(e)) from None
+
+    def _connect(self, config: AgentConfig) -> None:
+        if config.push and self._buffer:
+            self.centre = Centre(self.env, config.site, config.push, self._buffer, self._samples_for_centre, self._state_for_centre)
+            self.scheduler.sinks.append(self.centre)
+            self.centre.start()
+
+    async def _reconnect(self, config: AgentConfig) -> None:
+        """After a reload: another way to the centre begins with the whole picture."""
+        old = self.centre
+        if (old.config if old else None) == config.push:
+            return
+        if old:
+            self.scheduler.sinks.remove(old)
+            self.centre = None
+            await old.close()
+        self._connect(config)
+        if self.centre:
+            for batch in self.registry.batches():
+                self.centre.write(batch)
+
+    async def _tidy(self) -> None:
+        if self.centre:
+            await self.centre.tidy()
+
+    def _samples_for_centre(self) -> Iterable[Sample]:
+        yield from self.samples()
+        for family in self._process.collect():
+            for found in family.samples:
+                yield Sample(Metric(found.name, family.documentation, "counter" if family.type == "counter" else "gauge"), (), found.value)
+
+    def _state_for_centre(self) -> Iterable[Sample]:
+        yield registry.HEARTBEAT(self.env.clock.now())
+        yield from self.diagnosis.samples()
 
     # -- chores -----------------------------------------------------------------------------------------------------------
 
@@ -357,7 +418,8 @@ class App:
 
     @property
     def problems(self) -> list[str]:
-        return [*self._reload_problems, *([self.state.problem] if self.state.problem else []), *self.admin.problems()]
+        own = [self.state.problem, self.centre.problem if self.centre else "", self._buffer.problem if self._buffer else ""]
+        return [*self._reload_problems, *filter(None, own), *self.admin.problems()]
 
     def statuses(self) -> list[Status]:
         return self.scheduler.statuses()
@@ -401,5 +463,7 @@ class App:
         yield from self.registry.samples()
         yield from self.diagnosis.samples()
         yield from self.admin.samples()
+        if self.centre:
+            yield from self.centre.samples()
         if self.lan:
             yield from self.lan.samples()

@@ -5,11 +5,13 @@ Law: nothing is listed twice; each metric is declared in the file that sets it, 
 
 from collections.abc import Mapping
 
-from agent import diagnosis, registry, scheduler, web
+from agent import buffer, delivery, diagnosis, push, registry, scheduler, web
 from agent.collector import Kind
 from agent.model import Metric
 
-FRAME = (*registry.METRICS, *scheduler.METRICS, *diagnosis.METRICS, *web.METRICS)
+FRAME = (
+    *registry.METRICS, *scheduler.METRICS, *diagnosis.METRICS, *web.METRICS, *push.METRICS, *delivery.METRICS, *buffer.METRICS,
+)  # fmt: skip
 
 
 def catalogue(kinds: Mapping[str, Kind]) -> dict[str, Metric]:

@@ -49,6 +49,10 @@ class Registry:
             self._batches[batch.task] = batch
             self._size += len(batch.samples)
 
+    def batches(self) -> list[Batch]:
+        """The last batch of each task; the agent's own (made for each scrape) is not one."""
+        return [batch for task, batch in self._batches.items() if task]
+
     def samples(self) -> Iterable[Sample]:
         """The registry's own metrics."""
         yield SERIES(self._size)

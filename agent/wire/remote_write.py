@@ -32,7 +32,12 @@ def is_stale(value: float) -> bool:
 
 def request(series: Iterable[tuple[Labels, Points]]) -> bytes:
     """The bytes of a WriteRequest."""
-    return b"".join([_field(b"\x0a", head(labels) + samples(points)) for labels, points in series])
+    return join((head(labels), points) for labels, points in series)
+
+
+def join(series: Iterable[tuple[bytes, Points]]) -> bytes:
+    """As `request`, with labels that `head` has encoded already."""
+    return b"".join([_field(b"\x0a", labels + samples(points)) for labels, points in series])
 
 
 def head(labels: Labels) -> bytes:

@@ -93,7 +93,8 @@ def test_equal_files_give_equal_tasks(tmp_path):
             "agent.yaml:3: collectors.host[0].labels.mode: is a name that the metrics of host use themselves",
         ),
         ("log: {level: loud}", 'agent.yaml:1: log.level: "loud" is not one of debug, info, warning, error'),
-        ("push: {url: x}", "agent.yaml:1: push: unknown key (known: site, office, web, log, collectors)"),
+        ("pusch: {url: x}", "agent.yaml:1: pusch: unknown key (did you mean push?)"),
+        ("push: {url: x}", "agent.yaml:1: push.url: must begin with http:// or https://"),
     ],
 )
 def test_each_mistake_has_its_message(tmp_path, text, expected):
