@@ -123,6 +123,13 @@ class Hours:
             return reader.problem(node, path, "is never open; name its days, or write `always`")
         return cls(week=_week(ordinary), ramadan=_week({**ordinary, **fasting}))
 
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """For editors."""
+        days = {f"^(?:{KEY})$": {"type": "string", "pattern": f"^(?:{WINDOWS})$"}}
+        week = {"type": "object", "patternProperties": days, "additionalProperties": False}
+        return {"anyOf": [{"const": "always"}, {**week, "properties": {"ramadan": week}}]}
+
 
 ALWAYS_OR_DAYS = '"{}" is neither `always` nor days with hours, like {{mon-fri: "07:30-16:00"}}'
 

@@ -1,0 +1,105 @@
+"""The inventory's JSON schema, for editors: completion and a red line while typing.
+
+Law: made from the dataclasses that read the file, so that it can't say something else; `config/inventory.schema.json` is what it
+makes, held by a test. It helps and does not judge: what spans several places, or a text's finer form, only `ronda central check` tells.
+
+    # yaml-language-server: $schema=inventory.schema.json
+"""
+
+import argparse
+import dataclasses
+import json
+import types
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from agent.structure import Scalar
+from central.inventory import InventoryFile
+
+DRAFT = "https://json-schema.org/draft/2020-12/schema"
+TEXT = ["string", "number"]  # to an editor an unquoted 0624 is a number; we read the text as it is written
+
+
+def schema() -> dict[str, Any]:
+    """The schema of inventory.yaml, draft 2020-12."""
+    parts: dict[str, Any] = {}
+    root = _of(InventoryFile, parts)
+    parts_in_order = {name: parts[name] for name in sorted(parts)}
+    return {"$schema": DRAFT, "title": "Ronda inventory", **root, "$defs": parts_in_order}
+
+
+def schema_command(args: argparse.Namespace) -> int:
+    """Prints the schema, or writes it to `args.out` where that is given."""
+    text = json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
+    out: Path | None = getattr(args, "out", None)
+    if out:
+        out.write_text(text)
+    else:
+        print(text, end="")
+    return 0
+
+
+def _of(kind: Any, parts: dict[str, Any]) -> dict[str, Any]:
+    """The schema of a type; dataclasses become parts that are referred to by name."""
+    if own := getattr(kind, "json_schema", None):
+        made: dict[str, Any] = own()
+        return made
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [_of(next(a for a in inner if a is not type(None)), parts), {"type": "null"}]}
+    if origin is Annotated:
+        return _scalar(kind.__metadata__[0])
+    if origin is Literal:
+        return {"enum": [str(word) for word in inner]}
+    if origin is list:
+        return {"type": "array", "items": _of(inner[0], parts)}
+    if origin is dict:
+        return {"type": ["object", "null"], "propertyNames": _names(inner[0]), "additionalProperties": _of(inner[1], parts)}
+    if dataclasses.is_dataclass(kind):
+        return _struct(typing.cast("type", kind), parts)
+    return dict(PLAIN[kind])
+
+
+PLAIN: dict[Any, dict[str, Any]] = {
+    bool: {"enum": [True, False, "yes", "no", "on", "off"]},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    str: {"type": TEXT},
+}
+
+
+def _scalar(form: Scalar) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": TEXT, "description": f"{form.what} ({form.hint})" if form.hint else form.what}
+    if pattern := getattr(form.parse, "pattern", ""):
+        found["pattern"] = f"^(?:{pattern})$"
+    return found
+
+
+def _names(key: Any) -> dict[str, Any]:
+    """What a mapping's keys may be: texts always."""
+    found = _of(key, {})
+    return {"enum": found["enum"]} if "enum" in found else {k: v for k, v in found.items() if k == "pattern"}
+
+
+def _struct(kind: type, parts: dict[str, Any]) -> dict[str, Any]:
+    name = f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}"
+    if name not in parts:
+        parts[name] = {}
+        hints = typing.get_type_hints(kind, include_extras=True)
+        fields = [f for f in dataclasses.fields(kind) if f.init]
+        parts[name] = {
+            "type": ["object", "null"],
+            "description": (kind.__doc__ or "").partition("\n")[0],
+            "properties": {f.name.rstrip("_"): {**_of(hints[f.name], parts), **_default(f)} for f in fields},
+            "required": [f.name.rstrip("_") for f in fields if f.default is f.default_factory is dataclasses.MISSING],
+            "additionalProperties": False,
+        }
+        if not parts[name]["description"] or parts[name]["description"].startswith(f"{kind.__name__}("):
+            del parts[name]["description"]  # a dataclass without words of its own has its signature there
+    return {"$ref": f"#/$defs/{name}"}
+
+
+def _default(field: "dataclasses.Field[Any]") -> dict[str, Any]:
+    """Its default, where it is kept as it is written (a duration is kept as seconds)."""
+    return {"default": field.default} if isinstance(field.default, str | bool) and field.default != "" else {}
