@@ -1,0 +1,255 @@
+"""The messages, as they arrive from a real Alertmanager: each kind is a golden file. GOLDEN=write pytest … writes them anew.
+
+A golden .html is the very text that Telegram is sent, a .txt or .mail what a mail shows, a .json what a webhook says.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.central.alertbench import ENDED, INVENTORY, Bench, alert, bench
+
+GOLDEN = Path(__file__).parents[1] / "golden/messages"
+pytestmark = pytest.mark.needs("prometheus-alertmanager")
+
+SINCE = {"incident": "RSU-1124-0207", "since": "02.07 WIB"}
+SITE_DOWN = {
+    **SINCE,
+    "summary": "putus internet (kedua jalur)",
+    "cause": "gangguan penyedia internet, ISP A dan ISP B (pasti)",
+    "evidence": "kabel atau WiFi tersambung, router hidup; 0/6 jangkar menjawab",
+    "impact": "SIMRS, P-Care BPJS",
+    "action": "1) lapor ISP A & ISP B  2) kabari piket RSUD",
+    "description": "Kantor ini tidak terdengar lagi.\nThe centre does not hear this office any more.",
+}
+
+
+@pytest.fixture(scope="module")
+def centre(tmp_path_factory):
+    with bench(tmp_path_factory.mktemp("alertmanager")) as made:
+        yield made
+
+
+def golden(name: str, text: str) -> None:
+    path = GOLDEN / name
+    if os.environ.get("GOLDEN") == "write":
+        path.write_text(text)
+    assert path.exists(), f"no {name} yet: GOLDEN=write python -m pytest {Path(__file__).name}"
+    assert text == path.read_text()
+
+
+def first_line(text: str) -> str:
+    return re.sub("<[^>]*>", "", text.splitlines()[0]).replace("&amp;", "&")
+
+
+def test_an_office_that_is_down(centre: Bench):
+    centre.post(alert("SiteDown", "rsud", **{"class": "24-jam"}, district="Rantau Selatan", notes=SITE_DOWN))
+
+    golden("site-down.html", centre.message("ops", "GAWAT · RSUD"))
+    centre.until(lambda: any("RSUD" in m["Subject"] for m in centre.mails), "the mail")
+    mail = next(m for m in centre.mails if "RSUD" in m["Subject"])
+    assert mail["Subject"] == "GAWAT · RSUD Rantauprapat: putus internet (kedua jalur)"
+    assert mail["To"] == "piket@example.go.id, kabid@example.go.id"
+    golden("site-down.mail.txt", mail.get_body(("plain",)).get_content().replace("\r\n", "\n"))
+    golden("site-down.mail.html", mail.get_body(("html",)).get_content().replace("\r\n", "\n"))
+    centre.post(alert("SiteDown", "rsud", **{"class": "24-jam"}, district="Rantau Selatan", notes=SITE_DOWN, ended=ENDED))
+    golden("site-down-resolved.html", centre.message("ops", "PULIH · RSUD Rantauprapat: putus"))
+
+
+def test_a_power_cut_calls_pln_and_no_provider(centre: Bench):
+    notes = {"incident": "DKC-1124-1032", "since": "10.32 WIB", "summary": "tanpa kabar", "cause": "listrik padam (mungkin)"}
+    centre.post(alert("SiteDown", "dukcapil", **{"class": "layanan"}, district="X", notes=notes))
+
+    text = centre.message("ops", "Pencatatan Sipil: tanpa kabar")
+    golden("power.html", text)
+    assert "PLN 123" in text
+    assert "NOC" not in text
+
+
+def test_many_offices_of_a_district(centre: Bench):
+    notes = {
+        "summary": "9 kantor tanpa kabar di Panai Tengah",
+        "cause": "listrik padam (mungkin)",
+        "action": "1) cek info PLN  2) jangan lapor ISP  3) tunggu",
+    }
+    centre.post(alert("SitesDown", "pusat", severity="warning", district="Panai Tengah", notes=notes))
+
+    golden("sites-down.html", centre.message("ops", "9 kantor"))
+
+
+def test_an_application(centre: Bench):
+    notes = {"summary": "SIAK tidak bisa dibuka dari 38 kantor", "cause": "aplikasi mati, internet baik (pasti)"}
+    centre.post(alert("SharedServiceDown", "pusat", severity="warning", service="siak", notes=notes))
+
+    golden("shared-service-down.html", centre.message("ops", "38 kantor"))
+
+
+def test_one_of_two_uplinks_in_another_time_zone(centre: Bench):
+    notes = {"summary": "jalur ISP B putus, jalur lain jalan"}
+    centre.post(alert("UplinkDown", "bunaken", severity="warning", uplink="isp-b", **{"class": "kantor"}, notes=notes))
+
+    text = centre.message("ops", "jalur ISP B putus")
+    golden("uplink-down.html", text)
+    assert "sejak 03.07 WITA" in text
+
+
+def test_several_alerts_of_one_name_are_one_message(centre: Bench):
+    def one(task: str, ended: str = ""):
+        notes = {**SINCE, "summary": f"printer {task} tidak menjawab", "action": "1) periksa listrik dan kabel"}
+        return alert("IcmpTargetDown", "rsud", task=task, **{"class": "24-jam"}, notes=notes, ended=ended)
+
+    centre.post(*(one(f"lantai-{n}") for n in range(1, 10)))
+
+    golden("several.html", centre.message("ops", "(+8 lagi)"))
+    centre.post(one("lantai-1", ended=ENDED))
+    golden("several-one-over.html", centre.message("ops", "Sudah pulih: printer lantai-1"))
+    centre.post(*(one(f"lantai-{n}", ended=ENDED) for n in range(2, 10)))
+    golden("several-resolved.html", centre.message("ops", "PULIH · RSUD Rantauprapat: printer"))
+
+
+def test_security_is_told_to_the_csirt_and_to_others_only_that_it_happened(centre: Bench):
+    notes = {
+        "incident": "RSU-1124-0915",
+        "since": "09.15 WIB",
+        "summary": "ada pembagi alamat (DHCP) asing",
+        "cause": "router WiFi pribadi terpasang (mungkin); bisa juga serangan",
+        "evidence": "2 server menjawab, 3 dari 3 uji; perangkat P-7F3A, switch port 11",
+        "action": "1) foto & catat port 11  2) cabut kabelnya  3) 'Tahan bukti'",
+    }
+    about = {"audience": "csirt", "class": "24-jam"}
+    centre.post(alert("DhcpRogue", "rsud", **about, notes=notes))
+
+    golden("security-csirt.html", centre.message("csirt", "DHCP"))
+    golden("security-others.html", centre.message("ops", "kejadian keamanan"))
+    centre.post(alert("DhcpRogue", "rsud", **about, notes=notes, ended=ENDED))
+    golden("security-others-resolved.html", centre.message("ops", "PULIH · RSUD Rantauprapat: kejadian"))
+    said = json.dumps([h.body for h in centre.inbox.hooks("ops")]) + "".join(centre.texts("ops")) + "".join(map(str, centre.mails))
+    assert "DHCP" not in said
+    assert "P-7F3A" not in said
+    assert "Dhcp" not in said
+
+
+def test_the_digest(centre: Bench):
+    notes = {
+        "summary": "Ringkasan pagi: 2 kantor putus, 1 pulih semalam",
+        "description": "Putus sekarang:\n• Kantor Desa Sei Penggantungan\n• Kantor Desa Tanjung Haloban\nTwo offices are down.",
+    }
+    centre.post(alert("MorningDigest", "pusat", severity="info", audience="digest", notes=notes))
+
+    golden("digest.html", centre.message("digest", "Ringkasan pagi"))
+
+
+def test_the_watchdog_beats_and_is_told_to_nobody_else(centre: Bench):
+    centre.post(alert("Watchdog", "pusat", severity="info"))
+
+    centre.until(lambda: len(centre.inbox.hooks("deadman")) >= 3, "three beats")
+    body = centre.inbox.hooks("deadman")[0].body
+    assert (body["receiver"], body["status"], body["commonLabels"]["alertname"]) == ("deadman", "firing", "Watchdog")
+    assert not any("Watchdog" in t for t in centre.texts("ops"))
+
+
+def test_an_audience_of_its_own_and_one_that_falls_back_to_ops(centre: Bench):
+    centre.post(alert("SlaMissed", "rsud", audience="isp", severity="info", notes={"summary": "di bawah janji"}))
+    centre.post(alert("Monthly", "rsud", audience="pimpinan", severity="info", notes={"summary": "laporan bulan siap"}))
+
+    centre.until(lambda: centre.inbox.hooks("isp"), "the webhook")
+    assert centre.inbox.hooks("isp")[0].body["alerts"][0]["labels"]["alertname"] == "SlaMissed"
+    assert first_line(centre.message("ops", "laporan bulan")) == "INFO · RSUD Rantauprapat: laporan bulan siap"
+    assert not any("di bawah janji" in t for t in centre.texts("ops"))
+
+
+# -- hostile ----------------------------------------------------------------------------------------------------------------------
+
+NAMES = {
+    "quotes": """Kantor "A" 'B' `C` \\ \\n \\" end""",
+    "braces": '{{ .Secret }} }} {{ template "x" . }} {{/* */}}',
+    "markup": "<b>Kantor</b> & <script>alert(1)</script> &lt; </b>",
+    "emoji": "Kantor 🏥👩‍⚕️ ñ 中文 العربية",
+    "long": "Kantor " + "Pelayanan Terpadu " * 10,
+    "wall": "x" * 200,
+    "dollar": "Kantor $1 ${1} $name %s %!d(MISSING)",
+}
+
+
+def quoted(text: str) -> str:
+    return json.dumps(text[:200], ensure_ascii=False)
+
+
+@pytest.fixture(scope="module")
+def hostile(tmp_path_factory):
+    sites = "".join(
+        f"  {slug}: {{name: {quoted(name)}, code: H{i}, class: 24-jam, contacts: [{{name: {quoted(name)}, phone: '0'}}],"
+        f" uplinks: [{{isp: isp-x, medium: fibre, customer: {quoted(name[:100])}}}]}}\n"
+        for i, (slug, name) in enumerate(NAMES.items(), 10)
+    )
+    isp = f"isps: {{isp-x: {{name: {quoted(NAMES['markup'])}, noc: '<b>1</b>'}}, "
+    with bench(tmp_path_factory.mktemp("hostile"), INVENTORY.replace("isps: {", isp) + sites) as made:
+        yield made
+
+
+@pytest.mark.parametrize("slug", NAMES)
+def test_any_name_comes_out_as_it_is(hostile: Bench, slug):
+    name = NAMES[slug]
+    notes = {"summary": f"mulai {name} {name}\n\tselesai", **dict.fromkeys(("cause", "evidence", "impact", "action"), f"{name} " * 9)}
+    hostile.post(
+        alert("SiteDown", slug, notes={**notes, "cause": "penyedia " + name, "incident": name, "since": name}, **{"class": "24-jam"})
+    )
+
+    text = hostile.message("ops", "GAWAT · " + " ".join(name.split())[:20])
+    line = hostile.inbox.messages[-1].plain.splitlines()[0]
+    assert len(line) <= 90
+    assert "mulai" in line
+    assert len(text) < 4096
+    assert not re.search(r"[a-z]{3}alert\(1\)</script>", text)
+    hostile.until(lambda: any(m["Subject"] == line for m in hostile.mails), f"a mail with the subject {line}")
+    mail = next(m for m in hostile.mails if m["Subject"] == line)
+    assert "<script" not in mail.get_body(("html",)).get_content()
+    assert " ".join(name.split())[:20] in mail.get_body(("plain",)).get_content()
+
+
+@pytest.mark.parametrize(
+    "address",
+    [
+        "192.0.2.1",
+        "192.0.2.1:8080",
+        "2001:db8::53",
+        "2001:db8:1:2:3:4:5:6",
+        "fe80::1",
+        "00:00:5e:00:53:01",
+        "00-00-5E-00-53-AF",
+        "0000.5e00.5301",
+    ],
+)
+def test_no_address_is_posted_to_a_chat(hostile: Bench, address):
+    notes = dict.fromkeys(("summary", "cause", "evidence", "impact", "action", "incident"), f"lihat {address} ya")
+    hostile.post(alert("X" + re.sub("[^a-zA-Z0-9]", "", address), "rsud", notes={**notes, "since": "02.07 WIB"}))
+
+    hostile.until(lambda: any("lihat" in t for t in hostile.texts("ops")), "the message")
+    said = "\n".join(t for t in hostile.texts("ops") if "lihat" in t)
+    assert "lihat (alamat)" in said
+    assert address not in said
+    assert "02.07 WIB" in said
+
+
+@pytest.mark.parametrize(
+    "innocent", ["12.34.56", "pukul 12:34:56", "versi 1.2.3", "Rp 2.500.000", "07.30-16.00", "0624-000000", "24/11 02.07"]
+)
+def test_what_is_no_address_stays(hostile: Bench, innocent):
+    hostile.post(alert("Y" + re.sub("[^a-zA-Z0-9]", "", innocent), "rsud", notes={"summary": f"ini {innocent} ya"}))
+
+    assert f"ini {innocent} ya" in hostile.message("ops", f"{innocent} ya")
+
+
+def test_an_office_that_is_not_in_the_inventory_is_called_by_its_label(hostile: Bench):
+    hostile.post(alert("SiteDown", "who-knows", notes={"summary": "tanpa kabar"}))
+
+    assert first_line(hostile.message("ops", "who-knows")) == "GAWAT · who-knows: tanpa kabar"
+
+
+def test_a_bad_runbook_is_no_link(hostile: Bench):
+    hostile.post(alert("Z", "rsud", notes={"summary": "tautan", "runbook_url": "javascript:alert(1)"}))
+
+    assert "javascript" not in hostile.message("ops", "tautan")
