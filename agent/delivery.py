@@ -20,7 +20,7 @@ import re
 import struct
 import zlib
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
@@ -40,6 +40,7 @@ log = logging.getLogger("ronda.push")
 LIVE = 60.0  # seconds: what is younger goes first
 STORE_AFTER = 40.0  # so that, with a request under way, nothing is in memory alone for longer than LIVE
 DEADLINE = {"fibre": 15.0, "metered": 30.0}  # for a request, and for opening a connection
+HANGS = 2.0  # seconds: a request that takes longer is begun anew when the way out was seen to open again
 MAX_ROWS = 4000  # of a live request: about 400 kB before compression
 MAX_WAITING = 50_000  # rows that wait in memory while the disk refuses too
 TURN = 5.0  # seconds between looks for what has become too old to be live
@@ -256,6 +257,7 @@ class Delivery:
         self._retry_at = self._backlog_at = 0.0
         self._failures = 0
         self._soon = False
+        self._under_way: tuple[float, asyncio.Timeout] | None = None
         self._on_this = 0  # requests answered on this connection
         self._share = SHARE_MIN * 4
         self._tries = 0  # of the backlog's head
@@ -289,6 +291,8 @@ class Delivery:
         if self._failures and self._outcome == "network":
             self._retry_at = min(self._retry_at, self._clock.monotonic() + random.random())
             self._wake.set()
+        if self._under_way and self._clock.monotonic() - self._under_way[0] > HANGS:
+            self._under_way[1].reschedule(asyncio.get_running_loop().time())  # TCP would go on in its own time: seconds, after a cut
 
     # -- the turns --
 
@@ -493,7 +497,7 @@ class Delivery:
         self.centre.forget_connection()
         self._on_this = 0
         try:
-            async with asyncio.timeout(DEADLINE[self._config.profile]):
+            async with self._deadline():
                 await self._client.connect()
                 reply = await self._asked("HEAD", self._credentials())
         except (Failure, OSError) as e:
@@ -504,6 +508,15 @@ class Delivery:
         if not self.centre.compared:
             self._client.close()
             raise self._stumble(Answer("clock", "again", f"its answer ({reply.status}) has no Date, so the clocks can't be compared"))
+
+    @contextlib.asynccontextmanager
+    async def _deadline(self) -> AsyncIterator[None]:
+        async with asyncio.timeout(DEADLINE[self._config.profile]) as deadline:
+            self._under_way = self._clock.monotonic(), deadline
+            try:
+                yield
+            finally:
+                self._under_way = None
 
     async def _asked(self, method: str, headers: Sequence[tuple[str, str]], body: bytes = b"") -> Reply:
         asked = self._clock.monotonic()
@@ -519,7 +532,7 @@ class Delivery:
             await self._connect()
         try:
             headers = [*_HEADERS, *self._credentials()]
-            async with asyncio.timeout(DEADLINE[self._config.profile]):
+            async with self._deadline():
                 reply = await self._asked("POST", headers, compress(request))
         except (Failure, OSError) as e:
             self._client.close()

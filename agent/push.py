@@ -334,6 +334,8 @@ class Push:
         if series is None:
             return
         series.seen = self._generation
+        if series.task == STATE and not held.batch.task:  # it was told a moment ago
+            return
         at = held.at if held.at > series.told else max(now, series.told + 0.001)
         same = series.told > NEVER and _same(series.value, sample.value)
         every = max(series.tier, self._period)

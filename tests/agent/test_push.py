@@ -1,0 +1,374 @@
+"""What the centre is told, and when: tiers, changes at once, gauges left out, series that end. Time is a fake clock's."""
+
+import asyncio
+import itertools
+import math
+import random
+from typing import NamedTuple
+
+import pytest
+
+from agent.model import Batch, Event, Histogram, Metric
+from agent.push import BEAT, METERED_SERIES, PROBES, SLOW, UNCHANGED, Push, phase
+from agent.wire import remote_write
+from tests.fakes import FakeClock
+
+SUCCESS = Metric("ronda_probe_success", "", labels=("kind",))
+REASON = Metric("ronda_probe_reason_info", "", labels=("kind", "reason"))
+DURATION = Metric("ronda_probe_duration_seconds", "", labels=("kind",))
+SENT = Metric("ronda_icmp_packets_sent_total", "", "counter")
+RTT = Metric("ronda_icmp_rtt_seconds", "", "histogram")
+LOAD = Metric("ronda_host_load1", "")
+BEATS = Metric("ronda_heartbeat_timestamp_seconds", "")
+STATE = Metric("ronda_site_state", "", labels=("state",))
+UP = Metric("ronda_collector_up", "", labels=("task",))
+
+
+class Told(NamedTuple):
+    """A row as the centre sees it. at: seconds since the test began."""
+
+    name: str
+    at: float
+    value: float
+    labels: dict[str, str]
+
+
+class Bench:
+    """A Push on a fake clock, and all that it told."""
+
+    def __init__(self, profile: str = "fibre", site: str = "dukcapil") -> None:
+        self.clock = FakeClock()
+        self.began = self.clock.monotonic()
+        self.state = "ok"
+        self.own = [UP(1.0, "icmp:gateway")]
+        self.calls: list[list[Told]] = []
+        self.push = Push(self.clock, site, profile, lambda: [*self.states(), *self.own], self.states, self.take)
+
+    def states(self):
+        return [BEATS(self.clock.now()), *(STATE(float(s == self.state), s) for s in ("ok", "down"))]
+
+    def take(self, rows) -> None:
+        told = []
+        for row in rows:
+            [(labels, _)] = remote_write.parse(remote_write.join([(row.series.head, [])]))
+            assert list(labels) == sorted(labels)
+            found = dict(labels)
+            told.append(Told(found.pop("__name__"), round(row.at - self.began, 3), row.value, found))
+        self.calls.append(told)
+
+    def write(self, task: str, *samples, labels=None, events=()) -> None:
+        target = {"task": task, "target": "192.0.2.1"} if labels is None else labels
+        self.push.write(Batch(task, target, self.clock.now(), samples, events))
+
+    @property
+    def rows(self) -> list[Told]:
+        return [row for call in self.calls for row in call]
+
+    def of(self, name: str, **labels: str) -> list[tuple[float, float]]:
+        """(at, value) of all rows of a series; the stale marker is None."""
+        return [
+            (r.at, None if remote_write.is_stale(r.value) else r.value)
+            for r in self.rows
+            if r.name == name and labels.items() <= r.labels.items()
+        ]
+
+    async def run(self, seconds: float, each: float = 1.0, look=None) -> None:
+        self.push.start() if not self.calls and self.push._alarm is None else None
+        for _ in range(round(seconds / each)):
+            if look:
+                look()
+            await self.clock.advance(each)
+
+
+def run(work) -> None:
+    asyncio.run(work)
+
+
+def test_a_sites_beat_is_its_own_and_always_the_same() -> None:
+    phases = [phase(f"desa-{n}") for n in range(200)]
+
+    assert phases == [phase(f"desa-{n}") for n in range(200)]
+    assert all(0 <= p < BEAT for p in phases)
+    assert len({int(p) for p in phases}) == BEAT
+
+
+def test_every_series_carries_the_sites_labels_and_a_task_cannot_take_them() -> None:
+    async def work() -> None:
+        bench = Bench()
+        bench.write("t", SUCCESS(1, "icmp"), labels={"task": "t", "target": "x", "empty": "", "role": "anchor"})
+        await bench.clock.advance(1)
+
+        [row] = [r for r in bench.rows if r.name == SUCCESS.name]
+        assert row.labels == {
+            "job": "ronda", "instance": "dukcapil", "site": "dukcapil", "task": "t", "target": "x", "role": "anchor", "kind": "icmp",
+        }  # fmt: skip
+
+    run(work())
+
+
+def test_hostile_labels_come_out_as_they_went_in() -> None:
+    async def work() -> None:
+        bench = Bench()
+        name = 'a"}{\\n\n{{ }}<&\U0001f4a9' + "x" * 200
+        bench.write(name, SUCCESS(1, "icmp"), labels={"task": name, "target": name})
+        await bench.clock.advance(1)
+
+        assert bench.rows[0].labels["task"] == name
+
+    run(work())
+
+
+def test_each_tier_has_its_time() -> None:
+    async def work() -> None:
+        bench = Bench()
+        n = 0
+
+        def look() -> None:
+            nonlocal n
+            n += 1
+            histogram = Histogram(RTT, (0.1,))
+            bench.write("icmp", SENT(n), DURATION(n / 1000, "icmp"), SUCCESS(1, "icmp"), *histogram.samples())
+            bench.write("host", LOAD(n), labels={})
+
+        await bench.run(1200, look=look)
+
+        beats = [at for at, _ in bench.of(BEATS.name)]
+        gaps = {round(b - a, 3) for a, b in itertools.pairwise(beats[1:])}
+        assert gaps == {BEAT}
+        for name, every in ((SENT.name, PROBES), (DURATION.name, PROBES), ("ronda_icmp_rtt_seconds_bucket", SLOW), (LOAD.name, SLOW)):
+            times = [at for at, _ in bench.of(name, **({"le": "+Inf"} if "bucket" in name else {}))]
+            assert len(times) >= 3
+            assert all(abs(b - a - every) <= 1 for a, b in itertools.pairwise(times[1:])), name
+
+    run(work())
+
+
+def test_a_change_is_told_within_a_moment_with_the_last_unchanged_sample_before_it() -> None:
+    async def work() -> None:
+        bench = Bench()
+        for at in range(40):
+            bench.write("t", SUCCESS(1, "tcp"))
+            await bench.clock.advance(1)
+            assert at >= 0
+        before = len(bench.calls)
+        bench.write("t", SUCCESS(0, "tcp"), REASON(1, "tcp", "refused"))
+        await bench.clock.advance(0.25)
+
+        assert [(r.name, r.at, r.value) for r in bench.calls[before]] == [
+            (SUCCESS.name, 39.0, 1.0),
+            (SUCCESS.name, 40.0, 0.0),
+            (REASON.name, 40.0, 1.0),
+        ]
+        bench.write("t", SUCCESS(1, "tcp"))
+        await bench.clock.advance(0.25)
+        assert bench.of(REASON.name)[-1] == (40.25, None)
+
+    run(work())
+
+
+def test_changes_of_many_tasks_go_together() -> None:
+    async def work() -> None:
+        bench = Bench()
+        for n in range(10):
+            bench.write(f"t{n}", SUCCESS(1, "tcp"))
+            await bench.clock.advance(0.01)
+        await bench.clock.advance(1)
+
+        assert len(bench.calls) == 1
+        assert len(bench.of(SUCCESS.name)) == 10
+
+    run(work())
+
+
+def test_the_verdict_is_told_at_once_when_nudged() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.run(100)
+        before = len(bench.calls)
+        bench.state = "down"
+        bench.push.nudge()
+        await bench.clock.advance(0.3)
+
+        [call] = bench.calls[before:]
+        assert {(r.labels["state"], r.value) for r in call if r.at > 99.9} == {("ok", 0.0), ("down", 1.0)}
+
+    run(work())
+
+
+def test_an_unchanged_gauge_is_left_out_for_two_minutes_at_most_a_counter_never() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.run(900, look=lambda: bench.write("t", SUCCESS(1, "tcp"), SENT(7), DURATION(0.5, "tcp")))
+
+        for name in (SUCCESS.name, DURATION.name):
+            times = [at for at, _ in bench.of(name)]
+            assert all(b - a <= UNCHANGED + 1e-6 for a, b in itertools.pairwise(times))
+        assert len(bench.of(SUCCESS.name)) <= 900 / 100 + 2
+        assert len(bench.of(SENT.name)) >= 900 // PROBES
+
+    run(work())
+
+
+def test_step_filling_what_was_told_gives_every_value_that_was_seen() -> None:
+    """Point 6: `changes` of the states from the pushed rows is that of all rows; rate and increase need the ticks of their tier."""
+    dice = random.Random(7)
+
+    async def work() -> None:
+        bench = Bench()
+        seen: list[tuple[float, float]] = []
+        value = 1.0
+
+        def look() -> None:
+            nonlocal value
+            value = 1.0 - value if dice.random() < 0.02 else value
+            seen.append((round(bench.clock.monotonic() - bench.began, 3), value))
+            bench.write("t", SUCCESS(value, "tcp"))
+
+        await bench.run(3000, look=look)
+        told = bench.of(SUCCESS.name)
+
+        assert _changes([v for _, v in told]) == _changes([v for _, v in seen])
+        for at, value_seen in seen[:-1]:
+            assert [v for t, v in told if t <= at][-1] == value_seen
+        assert [at for at, _ in told] == sorted({at for at, _ in told})
+
+    run(work())
+
+
+def _changes(values) -> int:
+    return sum(a != b for a, b in itertools.pairwise(values))
+
+
+def test_a_task_that_ends_takes_its_series_with_it() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.run(70, look=lambda: (bench.write("a", SUCCESS(1, "tcp"), SENT(3)), bench.write("b", SUCCESS(1, "tcp"))))
+        bench.write("a")
+        await bench.clock.advance(1)
+
+        assert bench.of(SUCCESS.name, task="a")[-1] == (70.0, None)
+        assert bench.of(SENT.name, task="a")[-1] == (70.0, None)
+        assert bench.of(SUCCESS.name, task="b")[-1][1] == 1.0
+        await bench.run(400, look=lambda: bench.write("b", SUCCESS(1, "tcp")))
+        assert [v for _, v in bench.of(SENT.name, task="a")].count(None) == 1
+
+    run(work())
+
+
+def test_what_vanishes_from_a_batch_ends_at_the_next_tick_of_its_tier() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.run(130, look=lambda: bench.write("t", SENT(3), DURATION(0.1, "tcp")))
+        await bench.run(130, look=lambda: bench.write("t", SENT(3)))
+
+        assert bench.of(DURATION.name)[-1][1] is None
+        assert bench.of(SENT.name)[-1][1] == 3.0
+
+    run(work())
+
+
+def test_the_agents_own_metrics_do_not_end_between_their_ticks() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.run(1000)
+
+        assert None not in [v for _, v in bench.of(UP.name)]
+        bench.own = []
+        await bench.run(310)
+        assert bench.of(UP.name)[-1][1] is None
+
+    run(work())
+
+
+def test_events_alone_change_nothing() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.run(70, look=lambda: bench.write("t", SENT(3)))
+        bench.write("t", events=[Event("x", "info", "y")])
+        await bench.clock.advance(1)
+
+        assert None not in [v for _, v in bench.of(SENT.name)]
+
+    run(work())
+
+
+def test_the_end_of_the_agent_is_told_in_full_and_ends_no_series() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.run(65, look=lambda: bench.write("t", SENT(bench.clock.monotonic())))
+        bench.push.close()
+        bench.write("t")
+        await bench.clock.advance(400)
+
+        assert bench.of(SENT.name)[-1] == (64.0, 1064.0)
+        assert not any(remote_write.is_stale(r.value) for r in bench.rows)
+        assert max(r.at for r in bench.rows) <= 65.01
+
+    run(work())
+
+
+def test_times_of_a_series_only_grow_whatever_its_task_does() -> None:
+    """A task that looks every hour is told at its ticks all the same, as a scrape would."""
+
+    async def work() -> None:
+        bench = Bench()
+        bench.write("hourly", SUCCESS(1, "http"), SENT(1))
+        await bench.run(700)
+        bench.write("hourly", SUCCESS(0, "http"), SENT(2))
+        await bench.run(100)
+
+        for name in (SUCCESS.name, SENT.name):
+            times = [at for at, _ in bench.of(name)]
+            assert times == sorted(set(times))
+            assert max(b - a for a, b in itertools.pairwise(times)) <= UNCHANGED + 1e-6
+
+    run(work())
+
+
+def test_metered_tells_sixty_series_every_five_minutes_and_changes_at_once() -> None:
+    async def work() -> None:
+        bench = Bench("metered")
+
+        def look() -> None:
+            for n in range(100):
+                bench.write(f"t{n}", SUCCESS(1, "icmp"), SENT(5), DURATION(0.1, "icmp"), LOAD(1))
+
+        await bench.run(1000, each=10, look=look)
+        ticks = [call for call in bench.calls if any(r.name == BEATS.name for r in call)]
+        assert len(ticks) in (4, 5)
+        for call in ticks:
+            series = {(r.name, tuple(sorted(r.labels.items()))) for r in call if not remote_write.is_stale(r.value)}
+            assert len(series) <= METERED_SERIES
+            assert {BEATS.name, STATE.name, SUCCESS.name} <= {name for name, _ in series}
+        before = len(bench.calls)
+        for n in range(100):
+            bench.write(f"t{n}", SUCCESS(0, "icmp"), SENT(5))
+        await bench.clock.advance(0.3)
+        assert len([r for r in bench.calls[before] if r.value == 0.0]) == 100
+        assert not any(remote_write.is_stale(r.value) and r.name == SUCCESS.name for r in bench.rows)
+
+    run(work())
+
+
+def test_too_many_series_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        monkeypatch.setattr("agent.push.MAX_SERIES", 5)
+        bench = Bench()
+        for n in range(9):
+            bench.write(f"t{n}", SUCCESS(1, "icmp"))
+        await bench.clock.advance(1)
+
+        assert len(bench.rows) == 5
+        assert bench.push.dropped >= 4
+
+    run(work())
+
+
+def test_a_value_that_is_no_number_is_not_told_again_and_again() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.run(400, look=lambda: bench.write("t", SUCCESS(math.nan, "tcp")))
+
+        assert len(bench.of(SUCCESS.name)) <= 5
+
+    run(work())
