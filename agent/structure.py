@@ -321,8 +321,13 @@ class Reader:
             return self.problem(node, path, str(e))
 
 
-class _NotError(Exception):
+class _NotError(ValueError):
     """A text that is not of its schema; str() is the message."""
+
+
+def parse(text: str, schema: Any) -> Any:
+    """A single text, read as a field of `schema` reads it. Raises ValueError with the message that a file would get."""
+    return _parse(text, schema)
 
 
 def _parse(text: str, schema: Any) -> Any:

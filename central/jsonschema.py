@@ -3,7 +3,7 @@
 Law: made from the dataclasses that read the file, so that it can't say something else; `config/inventory.schema.json` is what it
 makes, held by a test. It helps and does not judge: what spans several places, or a text's finer form, only `ronda central check` tells.
 
-    # yaml-language-server: $schema=inventory.schema.json
+    ronda central schema > inventory.schema.json; and in the inventory: # yaml-language-server: $schema=inventory.schema.json
 """
 
 import argparse
@@ -11,7 +11,6 @@ import dataclasses
 import json
 import types
 import typing
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from agent.structure import Scalar
@@ -29,14 +28,9 @@ def schema() -> dict[str, Any]:
     return {"$schema": DRAFT, "title": "Ronda inventory", **root, "$defs": parts_in_order}
 
 
-def schema_command(args: argparse.Namespace) -> int:
-    """Prints the schema, or writes it to `args.out` where that is given."""
-    text = json.dumps(schema(), indent=2, ensure_ascii=False) + "\n"
-    out: Path | None = getattr(args, "out", None)
-    if out:
-        out.write_text(text)
-    else:
-        print(text, end="")
+def schema_command(_args: argparse.Namespace) -> int:
+    """Prints the schema."""
+    print(json.dumps(schema(), indent=2, ensure_ascii=False))
     return 0
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agent.structure import ConfigError, Duration, Listen, Regex, Size, Slug, load, loads, parse_duration, parse_size
+from agent.structure import ConfigError, Duration, Listen, Regex, Size, Slug, load, loads, parse, parse_duration, parse_size
 from tests.fuzz import fuzz
 
 
@@ -223,3 +223,9 @@ def test_a_message_is_one_line_whatever_the_text():
         r'f.yaml:1: listen: "a\nb\u2028\x1b[31m😀" is not an address to listen on (try 127.0.0.1:17663)'
     ]
     assert errors('"a\\nb": c') == [r"f.yaml:1: a\nb: unknown key (known: site, listen, size, items, one)"]
+
+
+def test_a_single_text_is_read_as_a_file_reads_it():
+    assert parse("90s", Duration) == 90
+    with pytest.raises(ValueError, match='"soon" is not a duration'):
+        parse("soon", Duration)
