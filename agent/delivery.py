@@ -251,6 +251,7 @@ class Delivery:
         self.centre = CentreTime()
         self._boot = this_boot(env.root)
         self._rows: deque[Row] = deque()
+        self._flying: list[Row] = []  # under way
         self._left: list[Record] = []  # refused by the disk
         self._wake = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
@@ -282,7 +283,7 @@ class Delivery:
             self._rows.popleft()
         if over > 0:
             self._buffer.ledger.add("disk", over)
-        risk = 1 << len(self._rows).bit_length()  # rounded up: each change of it is written to the card
+        risk = 1 << self.pending.bit_length()  # rounded up: each change of it is written to the card
         self._buffer.ledger.at_risk = max(self._buffer.ledger.at_risk, risk)
         self._wake.set()
 
@@ -358,12 +359,13 @@ class Delivery:
     # -- live --
 
     async def _send_live(self) -> None:
-        rows = [self._rows.popleft() for _ in range(min(len(self._rows), MAX_ROWS))]
+        rows = self._flying = [self._rows.popleft() for _ in range(min(len(self._rows), MAX_ROWS))]
         try:
             await self._connect()
             await self._deliver(rows, self._placed, "live")
         finally:
             self._rows.extendleft(reversed(rows))  # what _deliver has taken care of is no longer in the list
+            self._flying = []
 
     def _placed(self, rows: Sequence[Row]) -> bytes:
         now = self._clock.monotonic()
@@ -496,10 +498,11 @@ class Delivery:
             return
         self.centre.forget_connection()
         self._on_this = 0
+        credentials = self._credentials()
         try:
             async with self._deadline():
                 await self._client.connect()
-                reply = await self._asked("HEAD", self._credentials())
+                reply = await self._asked("HEAD", credentials)
         except (Failure, OSError) as e:
             self._client.close()
             raise self._stumble(blame(e)) from None
@@ -530,8 +533,8 @@ class Delivery:
         """Sends a WriteRequest; what became of it, if that is done or refused. Raises Stumble for what is to be tried again."""
         if not (self._client.connected and self.centre.compared):
             await self._connect()
+        headers = [*_HEADERS, *self._credentials()]
         try:
-            headers = [*_HEADERS, *self._credentials()]
             async with self._deadline():
                 reply = await self._asked("POST", headers, compress(request))
         except (Failure, OSError) as e:
@@ -554,12 +557,13 @@ class Delivery:
         return Stumble(answer, after, soon=soon)
 
     def _credentials(self) -> list[tuple[str, str]]:
-        """Read each time: a token that was changed is used at once. Raises SecretError."""
-        if self._config.token_file:
-            return [("Authorization", f"Bearer {read_secret(self._config.token_file)}")]
-        if self._config.basic_auth:
-            return [("Authorization", self._config.basic_auth.header())]
-        return []
+        """Read each time: a token that was changed is used at once. Raises Stumble where it can't be read."""
+        try:
+            if self._config.token_file:
+                return [("Authorization", f"Bearer {read_secret(self._config.token_file)}")]
+            return [("Authorization", self._config.basic_auth.header())] if self._config.basic_auth else []
+        except OSError as e:
+            raise self._stumble(blame(e)) from None
 
     def _count(self, purpose: str) -> None:
         had, new = self.bytes[purpose], self._client.traffic()
@@ -584,6 +588,11 @@ class Delivery:
             self._buffer.ledger.add("disk", sum(r.samples for r in self._left))
         self._client.close()
 
+    @property
+    def pending(self) -> int:
+        """Samples that memory alone holds."""
+        return len(self._rows) + len(self._flying) + sum(r.samples for r in self._left)
+
     def samples(self) -> Iterator[Sample]:
         for purpose, traffic in self.bytes.items():
             yield BYTES(traffic.sent, "sent", purpose)
@@ -592,7 +601,7 @@ class Delivery:
             yield REQUESTS(n, outcome)
         for lane, n in self.delivered.items():
             yield DELIVERED(n, lane)
-        yield PENDING(len(self._rows) + sum(r.samples for r in self._left))
+        yield PENDING(self.pending)
         if self._success:
             yield SUCCESS(self._success)
         if self.centre.known:
