@@ -105,7 +105,21 @@ def _for_people(channel: Channel) -> bool:
 
 SUMMARIES = ("SiteDown", "SitesDown", "SharedServiceDown")  # alerts that speak for others
 # What may tell two alerts of one name and site apart: of these, all must be equal for a critical one to mute a lesser one.
-IDENTITY = ("alertname", "site", "audience", "task", "target", "uplink", "service", "device", "mountpoint", "sensor", "collector", "kind")
+IDENTITY = (
+    "alertname",
+    "site",
+    "audience",
+    "task",
+    "target",
+    "uplink",
+    "service",
+    "device",
+    "mountpoint",
+    "family",
+    "sensor",
+    "collector",
+    "kind",
+)
 
 
 def inhibitions() -> list[Config]:
@@ -197,7 +211,7 @@ CLASSES = {"24-jam": "layanan 24 jam", "layanan": "layanan umum, jam kantor", "k
 # For an application its owner, for a lost way out the provider or PLN, the office's people, and always the centre itself
 _CONTACTS = '{{ template "ronda.owner" . }}{{ template "ronda.people" . }}'
 # Words of SiteDown's causes: those that PLN is called for, and those that the provider is; for all others the office itself
-POWER, PROVIDER = "listrik", "penyedia|internet|belum diketahui"
+POWER, PROVIDER = "listrik", "penyedia|listrik, internet|belum diketahui"
 
 
 def string(text: str) -> str:
