@@ -1,0 +1,276 @@
+"""What the wrapper makes of alerts: who is paged when, proven by promtool on rendered rules.
+
+Time starts on Thursday 1970-01-01, 07:00 WIB; the calendar of the tests opens at 07:30 (30m) and closes at 16:00 (540m).
+"""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from central import prometheus, rules, yamltext
+from central.target import shipped
+from tests.central.promtest import SITES, Bench, inventory
+
+pytestmark = pytest.mark.needs("promtool")
+
+ALERTS = """
+groups:
+  - name: NAME
+    rules:
+      - alert: Fault
+        expr: fault == 1
+        labels: {severity: critical, audience: ops}
+        annotations: {summary: '{{ $labels.task }} rusak', description: '{{ $value }}'}
+      - alert: Lasting
+        expr: lasting > 0
+        for: 1m
+        labels: {severity: warning, audience: ops}
+        annotations: {summary: lama}
+      - alert: Intruder
+        expr: intruder > 0
+        labels: {severity: critical, audience: csirt}
+        annotations: {summary: asing}
+      - alert: CentreIll
+        expr: ill > 0
+        labels: {severity: critical, audience: ops, site: pusat}
+        annotations: {summary: pusat}
+"""
+DOWN = "1x4000"
+
+
+def bench(tmp_path: Path, series: dict[str, str], *, kind: str = "probe", sites: str = SITES, every: str = "30s") -> Bench:
+    """The rules, evaluated and given values as often as `every` says."""
+    found = inventory(tmp_path, sites)
+    made = {
+        "inventory.yaml": yamltext.dump({"groups": [prometheus.group(found)]}),
+        "alerts.yaml": rules.wrapped_file(yaml.safe_load(ALERTS.replace("NAME", kind)), kind),
+    }
+    return Bench(tmp_path, made, series, every=every, sampled=every)
+
+
+def fault(site: str, task: str = "t", metric: str = "fault") -> str:
+    return f'{metric}{{site="{site}",task="{task}"}}'
+
+
+# --- class and hours ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_office_of_24_hours_pages_at_once_also_at_night(tmp_path: Path) -> None:
+    at_night = bench(tmp_path, {fault("rsud"): "0x9 1x100"})  # from 5m: 07:05
+    assert at_night.sites("Fault", "4m30s", "5m") == [[], ["rsud"]]
+
+
+def test_other_offices_page_after_five_minutes_in_their_hours(tmp_path: Path) -> None:
+    faults = bench(tmp_path, {fault("camat"): "0x119 1x200", fault("dukcapil"): "0x119 1x200"})  # from 60m: 08:00
+    assert faults.sites("Fault", "60m", "64m30s", "65m") == [[], [], ["camat", "dukcapil"]]
+
+
+def test_an_outage_of_the_night_pages_at_opening_without_another_wait(tmp_path: Path) -> None:
+    night = bench(tmp_path, {fault("camat"): DOWN, fault("camat", metric="lasting"): DOWN})
+    assert night.sites("Fault", "29m30s", "30m") == [[], ["camat"]]
+    assert night.sites("Lasting", "29m30s", "30m") == [[], ["camat"]]
+
+
+def test_what_paged_does_not_end_with_the_office_hours_but_when_it_is_over(tmp_path: Path) -> None:
+    evening = bench(tmp_path, {fault("camat"): "0x499 1x200 0x100"}, every="1m")  # 500m to 700m
+    assert evening.sites("Fault", "505m", "539m", "540m", "541m", "700m", "702m") == [["camat"]] * 5 + [[]]
+
+
+def test_what_began_and_ended_at_night_pages_nobody(tmp_path: Path) -> None:
+    night = bench(tmp_path, {fault("camat"): "1x50 0x100"})
+    assert night.sites("Fault", "10m", "25m", "30m", "40m") == [[], [], [], []]
+
+
+def test_a_flutter_shorter_than_the_delay_pages_nobody(tmp_path: Path) -> None:
+    flutter = bench(tmp_path, {fault("camat"): "0x119 1x8 0x2 1x8 0x100"})
+    assert flutter.sites("Fault", "64m", "65m", "66m", "68m", "70m") == [[]] * 5
+
+
+def test_a_village_office_pages_nobody_and_is_counted_all_the_same(tmp_path: Path) -> None:
+    village = bench(tmp_path, {fault("desa"): DOWN})
+    assert village.sites("Fault", "60m", "120m") == [[], []]
+    assert len(village.values('ronda:condition{site="desa"}', "60m")[0]) == 1
+
+
+def test_for_counts_from_the_onset(tmp_path: Path) -> None:
+    lasting = bench(tmp_path, {fault("rsud", metric="lasting"): "0x9 1x100", fault("dukcapil", metric="lasting"): "0x99 1x100"})
+    assert lasting.sites("Lasting", "5m", "5m30s", "6m") == [[], [], ["rsud"]]
+    assert lasting.sites("Lasting", "54m30s", "55m") == [["rsud"], ["dukcapil", "rsud"]]
+
+
+def test_planned_and_unknown_sites_page_nobody(tmp_path: Path) -> None:
+    assert bench(tmp_path, {fault("baru"): DOWN, fault("entah"): DOWN}).sites("Fault", "60m") == [[]]
+
+
+def test_the_csirt_is_told_at_once_at_any_hour_of_any_office(tmp_path: Path) -> None:
+    at_night = bench(tmp_path, {fault(s, metric="intruder"): "0x9 1x100" for s in ("camat", "desa", "rsud")})
+    assert at_night.sites("Intruder", "4m30s", "5m") == [[], ["camat", "desa", "rsud"]]
+
+
+def test_alerts_of_the_centre_pass_as_they_are(tmp_path: Path) -> None:
+    ill = bench(tmp_path, {'ill{job="x"}': DOWN}).alerts("CentreIll", "1m")[0]
+    assert ill[0].labels == {"alertname": "CentreIll", "severity": "critical", "audience": "ops", "site": "pusat", "job": "x"}
+
+
+# --- maintenance --------------------------------------------------------------------------------------------------------------
+
+
+WORK = 'maintenance: [{from: "1970-01-01T08:00", until: "1970-01-01T09:00"}]'
+MAINTAINED = SITES.replace("class: 24-jam, uplinks", f"class: 24-jam, {WORK}, uplinks")
+
+
+def test_maintenance_silences_and_its_end_tells_what_is_still_open(tmp_path: Path) -> None:
+    work = bench(tmp_path, {fault("rsud"): "0x139 1x300"}, sites=MAINTAINED)  # from 70m: 08:10
+    assert work.sites("Fault", "70m", "119m30s", "120m") == [[], [], ["rsud"]]
+
+
+def test_what_paged_before_the_maintenance_stays_until_it_is_over(tmp_path: Path) -> None:
+    work = bench(tmp_path, {fault("rsud"): "0x99 1x100 0x100"}, sites=MAINTAINED)  # 50m to 100m
+    assert work.sites("Fault", "50m", "70m", "101m") == [["rsud"], ["rsud"], []]
+
+
+def test_the_csirt_is_told_in_maintenance_too(tmp_path: Path) -> None:
+    assert bench(tmp_path, {fault("rsud", metric="intruder"): DOWN}, sites=MAINTAINED).sites("Intruder", "70m") == [["rsud"]]
+
+
+# --- labels, texts, onset -------------------------------------------------------------------------------------------------------
+
+
+def test_an_alert_says_where_what_and_since_when(tmp_path: Path) -> None:
+    alert = bench(tmp_path, {fault("rsud"): "0x9 1x100"}).alerts("Fault", "10m")[0][0]
+    inherited = {"class": "24-jam", "district": "Utara"}
+    assert alert.labels == {"alertname": "Fault", "site": "rsud", "task": "t", "severity": "critical", "audience": "ops", **inherited}
+    assert alert.annotations == {"summary": "t rusak", "description": "1", "incident": "RSU-0101-0705", "since": "07.05 WIB"}
+
+
+def test_an_outage_of_another_day_says_which(tmp_path: Path) -> None:
+    alert = bench(tmp_path, {fault("rsud"): DOWN}, every="5m").alerts("Fault", "1500m")[0][0]
+    assert (alert.annotations["incident"], alert.annotations["since"]) == ("RSU-0101-0700", "1/1 07.00 WIB")
+
+
+ELSEWHERE = [("Asia/Makassar", "08.05 WITA"), ("Asia/Jayapura", "09.05 WIT"), ("Asia/Kolkata", "05.35 +05:30")]
+
+
+@pytest.mark.parametrize(("zone", "since"), ELSEWHERE)
+def test_times_are_those_of_the_office(tmp_path: Path, zone: str, since: str) -> None:
+    there = SITES.replace("code: RSU", f"code: RSU, timezone: {zone}")
+    alert = bench(tmp_path, {fault("rsud"): "0x9 1x100"}, sites=there).alerts("Fault", "10m")[0][0]
+    assert alert.annotations["since"] == since
+
+
+def test_hostile_names_come_out_right(tmp_path: Path) -> None:
+    task = r"a\"b\\c{}{{ $value }}<&>,=😀" + "é" * 60
+    sites = SITES.replace("district: Utara", """district: '"}' """)
+    hostile = bench(tmp_path, {f'fault{{site="rsud",task="{task}"}}': DOWN}, sites=sites)
+    alert = hostile.alerts("Fault", "10m")[0][0]
+    assert alert.labels["task"] == task.replace(r"\"", '"').replace("\\\\", "\\")
+    assert (alert.annotations["incident"], alert.annotations["since"]) == ("RSU-0101-0700", "07.00 WIB")
+    assert alert.labels["district"] == '"}'
+
+
+def test_the_onset_is_new_after_a_recovery_and_each_task_has_its_own(tmp_path: Path) -> None:
+    again = bench(tmp_path, {fault("rsud"): "1x10 0x10 1x100", fault("rsud", "u"): "0x3 1x100"})
+    first, second = again.alerts("Fault", "5m", "20m")
+    assert [a.annotations["since"] for a in first] == ["07.00 WIB", "07.02 WIB"]
+    assert sorted(a.annotations["since"] for a in second) == ["07.02 WIB", "07.11 WIB"]
+
+
+# --- a restart of Prometheus ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_gap_of_four_minutes_neither_ends_nor_renews_an_incident(tmp_path: Path) -> None:
+    """Evaluated every four minutes only, as if Prometheus had been away in between each time."""
+    series = {fault("camat"): "0x9 1x170", fault("rsud"): "0x9 1x170"}
+    gaps = bench(tmp_path, series, every="4m")
+    alerts = gaps.alerts("Fault", "48m", "100m", "536m", "544m", "600m")
+    since = [{a.labels["site"]: a.annotations["since"] for a in found} for found in alerts]
+    assert since == [{"camat": "07.40 WIB", "rsud": "07.40 WIB"}] * 5
+
+
+# --- what a lost way out hides --------------------------------------------------------------------------------------------------------
+
+
+def unreached(values: str, site: str = "rsud") -> dict[str, str]:
+    return {f'ronda:site_unreached:bool{{site="{site}"}}': values}
+
+
+def test_targets_behind_a_lost_way_out_page_nobody(tmp_path: Path) -> None:
+    lost = bench(tmp_path, {fault("rsud"): "0x9 1x30 0x50", **unreached("0x9 1x32 0x50")}, kind="http")
+    assert lost.sites("Fault", "5m", "10m", "21m", "30m") == [[]] * 4
+
+
+def test_a_dead_service_that_paged_is_not_over_because_the_way_out_is_lost(tmp_path: Path) -> None:
+    dead = bench(
+        tmp_path, {fault("rsud"): "0x9 1x60 0x50", fault("rsud", "other"): "0x19 1x20 0x50", **unreached("0x19 1x20 0x50")}, kind="http"
+    )
+    alerts = dead.alerts("Fault", "6m", "12m", "25m", "36m")
+    assert [[a.labels["task"] for a in found] for found in alerts] == [["t"], ["t"], ["t"], []]
+
+
+def test_a_dead_service_pages_when_the_way_out_is_back(tmp_path: Path) -> None:
+    dead = bench(tmp_path, {fault("rsud"): "0x9 1x100", **unreached("0x9 1x20 0x90")}, kind="http")
+    assert dead.sites("Fault", "10m", "15m", "16m") == [[], [], ["rsud"]]
+
+
+def test_what_is_on_the_box_itself_is_told_all_the_same(tmp_path: Path) -> None:
+    assert bench(tmp_path, {fault("rsud"): DOWN, **unreached(DOWN)}, kind="host").sites("Fault", "10m") == [["rsud"]]
+
+
+def test_the_question_is_asked_in_the_same_breath(tmp_path: Path) -> None:
+    """The static rule's own expression stands before the alerts of each kind: a copy recorded elsewhere would be seconds old."""
+    site = {"groups": [{"name": "site", "rules": [{"record": rules.UNREACHED, "expr": "lost == 1"}]}]}
+    (tmp_path / "site.yaml").write_text(yaml.safe_dump(site))
+    (tmp_path / "http.yaml").write_text(ALERTS.replace("NAME", "http"))
+    made = yaml.safe_load(rules.files(tmp_path)["prometheus/rules/http.yaml"])
+    assert [g["rules"][0]["expr"] for g in made["groups"]] == ["lost == 1", "lost == 1"]
+    assert [g["rules"][0]["labels"]["group"] for g in made["groups"]] == ["http", "http_slow"]
+
+
+# --- all of Ronda's own alerts ----------------------------------------------------------------------------------------------------------
+
+
+SOURCES = sorted(p for p in (shipped("alerts") / "rules").glob("*.yaml") if not p.name.endswith(".test.yaml"))
+
+
+def test_promtool_accepts_every_wrapped_file_without_a_word(tmp_path: Path) -> None:
+    made = rules.files()
+    for path, text in made.items():
+        (tmp_path / Path(path).name).write_text(text)
+    command = ["promtool", "check", "rules", *sorted(p.name for p in tmp_path.iterdir())]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "duplicate" not in done.stdout + done.stderr
+    assert len(made) == len(SOURCES)
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_every_alert_is_wrapped_and_critical_ones_are_asked_every_five_seconds(source: Path) -> None:
+    static = [r for g in yaml.safe_load(source.read_text())["groups"] for r in g["rules"]]
+    groups = yaml.safe_load(rules.files()[f"prometheus/rules/{source.name}"])["groups"]
+    made = [(g["interval"], r) for g in groups for r in g["rules"] if "alert" in r]
+    assert sorted(r["alert"] for _, r in made) == sorted(r["alert"] for r in static if "alert" in r)
+    assert all((interval == rules.FAST) == (r["labels"]["severity"] == "critical") for interval, r in made)
+    assert all({"incident", "since"} <= r["annotations"].keys() for _, r in made if not rules.of_centre(r))
+    assert all("for" not in r for _, r in made if not rules.of_centre(r))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_the_alerts_own_tests_evaluate_without_an_error_once_wrapped(source: Path, tmp_path: Path) -> None:
+    """The series of each rule file's own tests, for sites of every class: no duplicate, no many-to-many, nothing without a class."""
+    found = inventory(tmp_path)
+    made = {Path(p).name: t for p, t in rules.files().items()} | {"inventory.yaml": yamltext.dump({"groups": [prometheus.group(found)]})}
+    for test in yaml.safe_load(source.with_suffix(".test.yaml").read_text())["tests"]:
+        given = [(_at_site(s["series"], site), s["values"]) for s in test["input_series"] for site in ("rsud", "camat")]
+        series = {name: values for name, values in reversed(given) if not name.startswith(MADE)}
+        if series:
+            assert Bench(tmp_path, made, series, every="30s", sampled=str(test["interval"])).errors() == ""
+
+
+MADE = ("ronda:", "ronda_site_", "ronda_calendar_", "ronda_uplink_", "ronda_service_", "ronda_isp_")  # by the rules themselves
+
+
+def _at_site(series: str, site: str) -> str:
+    return re.sub(r'site="(?!pusat)[^"]*"', f'site="{site}"', series)
