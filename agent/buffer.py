@@ -201,7 +201,7 @@ def _count(value: Any) -> int:
 class _Segment:
     """What memory knows of a segment. `size` ends its last whole record; `offset` and `passed` (samples) say how far it is done."""
 
-    __slots__ = ("at", "done", "name", "newest", "offset", "passed", "rank", "records", "samples", "sequence", "size", "unreadable")
+    __slots__ = ("at", "done", "earliest", "name", "offset", "passed", "rank", "records", "samples", "sequence", "size", "unreadable")
 
     def __init__(self, sequence: int, rank: Rank) -> None:
         self.name = f"{sequence:016x}-{rank.name.lower()}.seg"
@@ -209,7 +209,7 @@ class _Segment:
         self.size = self.offset = codec.HEADER_BYTES
         self.samples = self.passed = self.records = 0
         self.at = 0.0  # known time of the first record not done, or of the one done before it
-        self.newest = 0.0
+        self.earliest = 0.0  # of the known times in it; 0: none is known
         self.unreadable = False
         self.done: dict[int, codec.Stored] = {}  # done ahead of `offset`, by where the search for each began
 
@@ -218,7 +218,11 @@ class _Segment:
         self.samples += samples
         self.records += 1
         self.at = self.at or at
-        self.newest = max(self.newest, at)
+        self.timed(at)
+
+    def timed(self, at: float) -> None:
+        if at > 0:
+            self.earliest = min(self.earliest or at, at)
 
     @property
     def lost(self) -> int:
@@ -226,7 +230,7 @@ class _Segment:
         return self.samples - self.passed - sum(s.samples for s in self.done.values())
 
 
-_NAME = re.compile(r"([0-9a-f]{16})-(buckets|samples|verdicts|events)\.seg")
+_NAME = re.compile(r"([0-3][0-9a-f]{15})-(buckets|samples|verdicts|events)\.seg")
 _BIGGEST = 4 << 20  # a file larger than this is no segment of ours
 
 
@@ -505,7 +509,7 @@ class Buffer:
     def _expire(self, rank: Rank, now: float) -> None:
         """Gives up the chain's head up to its last record known to be too old before the first known to be young enough."""
         oldest, latest = now - self.max_age, now + AHEAD
-        if not any(0 < at < oldest for segment in self._chains[rank] for at in (segment.at, segment.newest)):
+        if not any(0 < segment.earliest < oldest for segment in self._chains[rank]):
             return
         gone: list[Entry] = []
         known = 0  # so many of them are known to go
@@ -516,7 +520,7 @@ class Buffer:
             if 0 < entry.at < oldest:
                 known = len(gone)
         self.ledger.add("expired", sum(e.samples for e in self._done(gone[:known])))
-        for segment in [s for s in self._chains[rank] if s.unreadable and 0 < s.newest < oldest]:
+        for segment in [s for s in self._chains[rank] if s.unreadable and 0 < s.earliest < oldest]:
             self._drop(segment, "expired")
 
     def _drop(self, segment: _Segment, reason: str) -> None:
@@ -622,12 +626,13 @@ class Buffer:
     def _recover(self) -> None:
         self._chains = {rank: [] for rank in Rank}
         self._left, self.aside = {}, 0
+        paths = sorted(self.directory.iterdir())
         if not self._read_ledger and (why := self.ledger.read()):
             self._set_aside(self.ledger.path, why)
         self._read_ledger = True
         if self.ledger.unclean:
             log.warning("the last run ended without warning: up to %d samples were in memory only, and are lost", self.ledger.unclean)
-        foreign = [path.name for path in sorted(self.directory.iterdir()) if not self._take(path)]
+        foreign = [path.name for path in paths if not self._take(path)]
         if foreign:
             log.warning("%s holds files that are not the buffer's, left alone: %s", self.directory, ", ".join(foreign[:5]))
         for rank, chain in self._chains.items():
@@ -668,7 +673,7 @@ class Buffer:
             self._set_aside(path, f"of the site {header.site!r}")
         elif self._index(segment, data):
             self._cut(path, segment, len(data))
-        elif header or not data.strip(b"\0") or len(data) < codec.HEADER_BYTES + codec.RECORD_BYTES:
+        elif header or self._header.startswith(data.rstrip(b"\0")) or len(data) < codec.HEADER_BYTES + codec.RECORD_BYTES:
             log.warning("%s: torn before its first record was whole; deleted", path)
             path.unlink()
         else:
@@ -677,18 +682,19 @@ class Buffer:
     def _index(self, segment: _Segment, data: bytes) -> bool:
         """Learns what the segment holds. False: not one whole record."""
         stored = None
-        offset, passed = self.ledger.cursors.get(segment.name, (codec.HEADER_BYTES, 0))
+        offset, passed = self.ledger.cursors.get(segment.name, (0, 0))
+        if not codec.HEADER_BYTES <= offset <= len(data):
+            offset, passed = codec.HEADER_BYTES, 0
         for stored in codec.scan(self._seed, data):
             self._next = max(self._next, stored.sequence + 1)
-            segment.newest = max(segment.newest, stored.at)
+            segment.timed(stored.at)
             if stored.start >= offset:
                 segment.records += 1
                 segment.at = segment.at or stored.at
         if stored is None:
             return False
         segment.size, segment.samples = stored.end, stored.before + stored.samples
-        if codec.HEADER_BYTES <= offset <= segment.size:
-            segment.offset, segment.passed = offset, passed
+        segment.offset, segment.passed = offset, passed
         self._chains[segment.rank].append(segment)
         return True
 
