@@ -657,6 +657,29 @@ class Centre:
         yield from self.buffer.samples()
 
 
+async def probe(env: Env, config: PushConfig) -> tuple[Answer, float | None]:
+    """Asks the receiver to take nothing. What it said, and how far the own clock is ahead (seconds; None: not compared)."""
+    client, centre = Client(_way(config, env.root), env.net), CentreTime()
+    try:
+        headers = [*_HEADERS]
+        if config.token_file:
+            headers.append(("Authorization", f"Bearer {read_secret(config.token_file)}"))
+        elif config.basic_auth:
+            headers.append(("Authorization", config.basic_auth.header()))
+        await client.connect()
+        asked = env.clock.monotonic()
+        reply = await client.request("POST", headers, compress(b""))
+    except (Failure, OSError) as e:
+        return blame(e), None
+    finally:
+        client.close()
+    now = env.clock.monotonic()
+    if (date := parse_date(reply.header("date"))) is None:
+        return Answer("clock", "again", "its answer has no Date, so the clocks can't be compared"), None
+    centre.observe(date, asked, now)
+    return judge(reply), centre.offset(env.clock.now(), now)
+
+
 _HEADERS = (
     ("Content-Encoding", "snappy"),
     ("Content-Type", "application/x-protobuf"),

@@ -8,6 +8,7 @@ amber and says so; it is never green. Texts are Indonesian first, without the wo
 import asyncio
 import dataclasses
 import errno
+import json
 import os
 import socket
 import ssl
@@ -17,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from agent import privileges, timesync
+from agent import delivery, privileges, timesync
 from agent.collector import Env, Failure
 from agent.config import ANCHORS, AgentConfig
 from agent.sockets import parse_address
@@ -247,10 +248,59 @@ async def _ask(case: Case, server: str) -> str:
     return wrong
 
 
-async def _centre(_case: Case) -> list[Finding]:
-    """An agent can't send to a centre yet, so there is no way to test; that is said plainly."""
-    title = Words("Tidak ada pusat yang diatur: kotak ini bekerja sendiri", "No centre is set: this box works on its own")
-    return [Finding("ok", title, "Prometheus: /metrics")]
+OUT_OF_ORDER = Words(
+    "Di prometheus.yml pusat: storage: {tsdb: {out_of_order_time_window: 7d}}, agar data susulan diterima",
+    "In the centre's prometheus.yml: storage: {tsdb: {out_of_order_time_window: 7d}}, so that late data is taken",
+)
+CENTRE_FIXES = {  # by delivery.OUTCOMES
+    "credentials": Words("Periksa push.token_file atau basic_auth: pusat menolaknya", "Check push.token_file or basic_auth: it is refused"),
+    "secret": Words("Pasang berkas rahasia yang disebut (chmod 640)", "Put the secret file that is named in place (chmod 640)"),
+    "not_found": Words(
+        "Periksa push.url; Prometheus pusat perlu --web.enable-remote-write-receiver",
+        "Check push.url; the centre's Prometheus needs --web.enable-remote-write-receiver",
+    ),
+    "redirect": Words("Isi push.url dengan alamat tujuan pengalihan itu", "Set push.url to where the redirect leads"),
+    "answer": Words("Periksa push.url: yang menjawab bukan penerima data", "Check push.url: what answers takes no data"),
+    "tls": Words("Periksa jam kotak, push.tls.ca_file dan sertifikat pusat", "Check this box's clock, push.tls.ca_file, the certificate"),
+    "refused": OUT_OF_ORDER,
+}
+
+
+async def _centre(case: Case) -> list[Finding]:
+    """Sends an empty write: it tries the way, the certificate and the credentials, and writes nothing."""
+    push = case.config.push if case.config else None
+    if push is None:
+        title = Words("Tidak ada pusat yang diatur: kotak ini bekerja sendiri", "No centre is set: this box works on its own")
+        return [Finding("ok", title, "Prometheus: /metrics")]
+    answer, offset = await delivery.probe(case.env, push)
+    if answer.outcome == "ok":
+        detail = str(push.receiver) + ("" if offset is None else f", {offset:+.0f} s")
+        return [
+            Finding("ok", Words("Pusat terjangkau dan menerima data", "The centre is reachable and takes data"), detail),
+            *_late_data(case),
+        ]
+    title = Words(
+        "Pusat tidak menerima data kotak ini; data disimpan dulu", "The centre does not take this box's data; it is kept meanwhile"
+    )
+    fix = CENTRE_FIXES.get(answer.outcome) or _capital(
+        Words(f"bila internet HIJAU, {case.call.id}", f"if the internet is GREEN, {case.call.en}")
+    )
+    return [Finding("bad", title, f"{push.receiver}: {answer.why}", fix)]
+
+
+def _late_data(case: Case) -> list[Finding]:
+    """What the ledger says that the centre has refused: only a file is read, since the agent has the buffer."""
+    try:
+        held = json.loads((case.data_dir / "buffer/ledger.json").read_text())
+        refused = int(held["undelivered"].get("refused", 0))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+        return [Finding("warn", Words("Catatan kiriman tidak terbaca", "The ledger can't be read"), str(e))]
+    if not refused:
+        return []
+    title = Words("Pusat pernah menolak sebagian data kotak ini", "The centre has refused some of this box's data")
+    return [Finding("warn", title, f"{refused}", OUT_OF_ORDER)]
 
 
 # --- the box ---------------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from agent.buffer import Buffer, Rank
 from agent.clock import SystemClock
 from agent.collector import Env
 from agent.config import PushConfig
-from agent.delivery import Boot, Centre, Delivery, compress, to_record
+from agent.delivery import Boot, Centre, Delivery, compress, probe, to_record
 from agent.model import Batch, Metric
 from agent.net import Net
 from agent.push import Push, Row, Series
@@ -151,9 +151,7 @@ def test_a_series_that_ended_is_gone_at_once_and_not_after_five_minutes(tmp_path
     async def work(store: Store) -> None:
         clock = SystemClock()
         buffer = Buffer(tmp_path / "buffer", "dukcapil", clock)
-        centre = Centre(
-            Env(clock, Net(), Path("/")), "dukcapil", PushConfig(url=store.url), buffer, list, lambda: [HEARTBEAT(clock.now())]
-        )
+        centre = Centre(Env(clock, Net(), Path("/")), "dukcapil", PushConfig(url=store.url), buffer, list, lambda: [HEARTBEAT(clock.now())])
         centre.start()
         centre.write(Batch("t", {"task": "t", "target": 'a"b\\c\nd💩'}, clock.now(), (VALUE(1, "icmp"),)))
         await until(lambda: store.query("ronda_probe_success", time.time() + 0.1), "it is there")
@@ -234,3 +232,17 @@ def test_rate_increase_and_changes_are_those_of_the_full_series(tmp_path: Path) 
             assert seen > 0
         ends = [both('ronda_probe_success{job="JOB"}', full.start + t) for t in range(20, 1790, 7)]
         assert all(told == seen for told, seen in ends)
+
+
+@pytest.mark.parametrize("running", STORES)
+def test_the_doctors_empty_write_is_taken_and_a_wrong_way_is_named(tmp_path: Path, running) -> None:
+    env = Env(SystemClock(), Net(), Path("/"))
+    with running(tmp_path) as store:
+        answer, offset = asyncio.run(probe(env, PushConfig(url=store.url)))
+        assert answer.outcome == "ok", answer
+        assert offset is not None
+        assert abs(offset) < 2
+        answer, _ = asyncio.run(probe(env, PushConfig(url=store.url + "/nowhere")))
+        assert answer.outcome in ("not_found", "refused"), answer
+    answer, _ = asyncio.run(probe(env, PushConfig(url=store.url)))
+    assert answer.outcome == "network"
