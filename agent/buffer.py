@@ -10,7 +10,8 @@ On disk: `<sequence>-<rank>.seg` (agent/wire/segment.py), one chain of append-on
 How to use it (all methods but `samples` may wait for the disk: call them in a thread; they are safe from several):
     left = buffer.append(records)      # durable on return but for `left`, which the disk refused: keep them, try later
     entries = buffer.oldest(256 << 10) # the same again until they are done; then one of:
-    buffer.done(entries)               # delivered. A restart may send again what was delivered in its last minute (harmless)
+    buffer.done(entries)               # delivered. A restart may send again what was delivered in the last minute before a kill
+                                       # (harmless), and what was done out of turn: finish the oldest first
     buffer.give_up(entries, "refused") # never will be: counted
     buffer.tidy(now)                   # every minute or so; now=None while the wall clock is not trusted: nothing expires then
     buffer.ledger.add("refused", n)    # samples that never came to the disk
