@@ -119,6 +119,10 @@ IDENTITY = (
     "sensor",
     "collector",
     "kind",
+    "job",
+    "integration",
+    "reason",
+    "unknown",
 )
 
 
@@ -302,13 +306,22 @@ def _steps(longest: int) -> str:
 
 
 def _cut_lines(longest: int) -> str:
-    """Data: a text of several lines, kept as they are but for addresses, cut at a line's end. `longest`: at most 1000 (RE2's limit)."""
-    lines = f"(?s)^(.{{1,{longest - 2}}})\\n.*$"
+    """Data: a text of several lines, kept as they are but for addresses, cut at a line's end."""
+    lines = f"(?s)^({_any('.', 1, longest - 2)})\\n.*$"
     cut = f"{{{{ $s | reReplaceAll {string(lines)} {string(_CUT_LINE)} }}}}"
     return (
         f'{{{{ $s := . | reReplaceAll {string(_ADDRESS)} "(alamat)" -}}}}\n'
-        f'{{{{ if match "(?s)^.{{{longest}}}" $s }}}}{cut}{{{{ else }}}}{{{{ $s }}}}{{{{ end }}}}'
+        f"{{{{ if match {string('(?s)^' + _any('.', longest, longest))} $s }}}}{cut}{{{{ else }}}}{{{{ $s }}}}{{{{ end }}}}"
     )
+
+
+def _any(what: str, least: int, most: int) -> str:
+    """`what{least,most}` in pieces: RE2 takes no count above 1000."""
+    pieces = []
+    while most > 0:
+        pieces.append(f"{what}{{{min(least, 1000)},{min(most, 1000)}}}")
+        least, most = max(least - 1000, 0), most - 1000
+    return "".join(pieces)
 
 
 def _classes() -> str:

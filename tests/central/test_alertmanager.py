@@ -27,10 +27,10 @@ def configured(folder: Path, text: str = INVENTORY, target: Target | None = None
 
 
 def amtools() -> list[tuple[str, Target]]:
-    """Debian's, and a current one below RONDA_NEWER, where that names a directory of programs."""
+    """Debian's, and a current one where RONDA_NEWER names the directory that .ci/newer made."""
     newer = os.environ.get("RONDA_NEWER", "")
     found = [("amtool", Target())]
-    return [*found, *([(f"{newer}/amtool", NEWER)] if newer and Path(newer, "amtool").exists() else [])]
+    return [*found, *([(f"{newer}/bin/amtool", NEWER)] if newer and Path(newer, "bin/amtool").exists() else [])]
 
 
 def accepted(files: dict[str, str], folder: Path, program: str = "amtool") -> None:

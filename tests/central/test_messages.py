@@ -134,12 +134,23 @@ def test_security_is_told_to_the_csirt_and_to_others_only_that_it_happened(centr
 
 def test_the_digest(centre: Bench):
     notes = {
-        "summary": "Ringkasan pagi: 2 kantor putus, 1 pulih semalam",
-        "description": "Putus sekarang:\n• Kantor Desa Sei Penggantungan\n• Kantor Desa Tanjung Haloban\nTwo offices are down.",
+        "summary": "Ringkasan Pagi: 2 kantor putus, 1 pulih semalam",
+        "description": "Putus sekarang:\n• Kantor Desa Sei Penggantungan\n• Kantor Desa Tanjung Haloban"
+        "\nPulih semalam:\n• Inspektorat: putus 2 jam",
+        "action": "1) putuskan kunjungan hari ini 2) hubungi desa yang putus",
     }
     centre.post(alert("MorningDigest", "pusat", severity="info", audience="digest", notes=notes))
 
-    golden("digest.html", centre.message("digest", "Ringkasan pagi"))
+    golden("digest.html", centre.message("digest", "Ringkasan Pagi"))
+
+
+def test_a_long_digest_ends_at_a_line(centre: Bench):
+    lines = "\n".join(f"• Kantor Desa {i}: sejak 02.07 WIB" for i in range(200))
+    centre.post(alert("LongDigest", "pusat", severity="info", audience="digest", notes={"summary": "panjang", "description": lines}))
+
+    text = centre.message("digest", "panjang")
+    assert 2900 < len(text) < 3100
+    assert text.endswith(" WIB\n…")
 
 
 def test_the_watchdog_beats_and_is_told_to_nobody_else(centre: Bench):
