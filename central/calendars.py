@@ -283,8 +283,8 @@ class Calendar:
         local = _local(offset(self.zone))
         lines = _any_of(_week_lines(self.hours.week, local))
         if self.fasts and self.hours.ramadan != self.hours.week:
-            fast = "(" + " or ".join(f"{_ymd(local)} >= {f.from_:%Y%m%d} <= {f.until:%Y%m%d}" for f in self.fasts) + ")"
-            lines += [f"unless {fast}", *_any_of(_week_lines(self.hours.ramadan, local), "or "), f"and {fast}"]
+            fast = [f"{_ymd(local)} >= {f.from_:%Y%m%d} <= {f.until:%Y%m%d}" for f in self.fasts]
+            lines += [*_any_of(fast, "unless "), *_any_of(_week_lines(self.hours.ramadan, local), "or "), *_any_of(fast, "and ")]
         if self.closed_days:
             lines = ["(", *_indent(lines), f") unless {_dates(self.closed_days, local)}"]
         return "\n".join(["(count(", *_indent(lines), ") or vector(0))"])

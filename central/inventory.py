@@ -444,7 +444,7 @@ def _judge(reader: Reader) -> None:
 def _judge_centre(sheet: _Sheet) -> None:
     pushing = [s for s in sheet.under("sites") if sheet.get(f"{s}.delivery", "push") == "push"]
     if pushing and sheet.has("centre") and not sheet.has("centre.url"):
-        sheet.reader.object("centre.url", f"is missing: the sites with delivery push send there ({pushing[0]} and others)")
+        sheet.reader.object("centre.url", f"is missing: the sites with delivery push send there (first: {pushing[0]})")
     _judge_zone(sheet, "centre.timezone")
     own = sheet.get(f"calendars.{ALWAYS}")
     if isinstance(own, Hours) and not own.always:

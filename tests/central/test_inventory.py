@@ -295,7 +295,7 @@ def test_five_hundred_sites_load(made):
         (
             ', url: "https://pusat.example.go.id:17664"',
             "",
-            "2: centre.url: is missing: the sites with delivery push send there (sites.dukcapil and others)",
+            "2: centre.url: is missing: the sites with delivery push send there (first: sites.dukcapil)",
         ),
         (
             "https://pusat.example.go.id:17664",
@@ -527,7 +527,7 @@ SITE = st.fixed_dictionaries(
 @given(st.dictionaries(st.sampled_from(["a", "b", "c"]), SITE, max_size=3))
 def test_what_is_read_is_whole(tmp_path_factory, tree):
     where = tmp_path_factory.mktemp("fuzz")
-    text = yaml.safe_dump({**yaml.safe_load(SMALL), "sites": tree}, allow_unicode=True)
+    text = yaml.safe_dump({**yaml.safe_load(SMALL), "sites": tree})  # escaped: YAML itself folds a bare U+0085 into a space
     (where / "inventory.yaml").write_text(text)
     with contextlib.suppress(ConfigError):
         found = load(where / "inventory.yaml", today=TODAY)
