@@ -13,7 +13,7 @@ RULE_TESTS := $(wildcard alerts/rules/*.test.yaml)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run test check fuzz bench docs lock clean
+.PHONY: help install run up test check fuzz bench docs lock clean
 
 help:
 	@sed -n 's/^## /  /p' Makefile
@@ -22,6 +22,10 @@ help:
 run: install
 	@echo "Starting Ronda. Its log names the address of its page; Ctrl-C ends it."
 	@exec $(BIN)/ronda run $(ARGS)
+
+## make up        sets up and runs the centre on this machine: Prometheus, Alertmanager and a page of messages, on loopback
+up: install
+	@exec $(BIN)/ronda central up $(ARGS)
 
 ## make test      sets up (as root also the Debian packages that tests drive) and runs every test
 test: install

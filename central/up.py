@@ -25,11 +25,16 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from agent.secret import SecretError
 from agent.structure import ConfigError, parse_duration, parse_listen
 from central import programs
 from central.programs import Child, Listens, Refused, url
+from central.render import RenderError, render, write
+
+if TYPE_CHECKING:
+    from central.inventory import Inventory
 
 FINE, FAILED = 0, 1
 INVENTORY = Path("inventory.yaml")
@@ -99,7 +104,7 @@ def up_command(args: argparse.Namespace) -> int:
             up = Up(args, data, paths)
             up.prepare()
             return asyncio.run(up.run())
-    except Refused as e:
+    except (Refused, RenderError, SecretError) as e:
         say(str(e))
         return FAILED
     except OSError as e:
@@ -138,6 +143,19 @@ def _alone(data: Path) -> Iterator[None]:
 
 
 # -- rendering and checking -----------------------------------------------------------------------------------------------------
+
+
+def rehearsal(inventory: "Inventory", inbox: str, token: Path) -> "Inventory":
+    """The same inventory with the inbox in place of Telegram, for every audience that has no channel: what goes nowhere is not seen."""
+    from central.inbox import CHATS
+    from central.inventory import Channel, Telegram
+
+    token.write_text("0:inbox\n")
+    token.chmod(0o600)
+    chats: dict[Any, Channel] = {
+        name: Channel(telegram=Telegram(chat_id=chat, token_file=str(token), api_url=inbox)) for name, chat in CHATS.items()
+    }
+    return dataclasses.replace(inventory, channels={**chats, **inventory.channels})
 
 
 def refuse_unfit(files: Mapping[str, str], beside: Path, paths: Mapping[str, str], write: Callable[[Mapping[str, str], Path], Any]) -> None:
@@ -208,11 +226,14 @@ class Up:
     def render(self) -> dict[str, str]:
         """The rendered tree, checked. Raises ConfigError (the inventory) or Refused (what became of it)."""
         from central.inventory import load
-        from central.render import render, write
 
         inventory = load(self.inventory, self.args.calendar)
         for warning in inventory.warnings:
-            say(f"warning: {warning}")
+            if "ops" in inventory.channels or "channels." not in warning:  # else the inbox stands in
+                say(f"warning: {warning}")
+        self.zone, self.with_inbox = inventory.centre.timezone, "ops" not in inventory.channels
+        if self.with_inbox:
+            inventory = rehearsal(inventory, url(self.listens.inbox, ""), self.data / "inbox-token")
         files = render(inventory, self._target())
         refuse_unfit(files, self.data / "new", self.paths, write)
         return files
@@ -226,8 +247,6 @@ class Up:
 
     def prepare(self) -> None:
         """Everything that can be refused before anything is started."""
-        from central.render import write
-
         self.files = self.render()
         programs.refuse_busy({c.name: getattr(self.listens, c.name) for c in self.children()})
         write(self.files, self.rendered)
@@ -330,15 +349,13 @@ class Up:
             files = await asyncio.to_thread(self.render)
             changed = sorted(p for p in files.keys() | self.files.keys() if files.get(p) != self.files.get(p))
             await self._swap(files)
-        except (ConfigError, Refused) as e:
+        except (ConfigError, Refused, RenderError, SecretError, OSError) as e:
             say(f"nothing was changed:\n{e}")
             return
         say(f"reloaded {self.inventory}: {_count(len(changed), 'file')} changed" + "".join(f"\n  {p}" for p in changed[:20]))
 
     async def _swap(self, files: dict[str, str]) -> None:
         """Puts the files in force. A program that refuses them gets the old ones back. Raises Refused."""
-        from central.render import write
-
         before, self.files = self.files, files
         write(files, self.rendered)
         refused = [r.child.title for r in self.running if r.child.name in RELOADED and not await self._taken_up(r)]
@@ -383,9 +400,7 @@ class Up:
         say("\n".join(lines))
         for name in ("prometheus", "alertmanager", "inbox"):
             if not _loopback(listen := getattr(self.listens, name)):
-                say(
-                    f"warning: {name} listens on {listen}: who reaches it reads all and may write: put a proxy with TLS in front"
-                )
+                say(f"warning: {name} listens on {listen}: who reaches it reads all and may write: put a proxy with TLS in front")
 
     def _next_step(self) -> list[str]:
         agents = sorted(p for p in self.files if p.startswith("agents/"))

@@ -25,7 +25,7 @@ def names(wheel: zipfile.Path) -> set[str]:
 
 
 def test_has_every_module(wheel: zipfile.Path) -> None:
-    code = {str(p.relative_to(ROOT)) for d in ("agent", "collectors") for p in (ROOT / d).rglob("*.py")}
+    code = {str(p.relative_to(ROOT)) for d in ("agent", "central", "collectors") for p in (ROOT / d).rglob("*.py")}
     assert code - names(wheel) == set()
 
 
@@ -40,7 +40,7 @@ def test_has_the_data(wheel: zipfile.Path, folder: str) -> None:
 def test_ships_nothing_else(wheel: zipfile.Path) -> None:
     version = next(n.split("/")[0] for n in names(wheel) if n.endswith(".dist-info/METADATA")).removesuffix(".dist-info")
     tops = {n.split("/")[0] for n in names(wheel)}
-    assert tops == {"agent", "collectors", f"{version}.dist-info", f"{version}.data"}
+    assert tops == {"agent", "central", "collectors", f"{version}.dist-info", f"{version}.data"}
     assert not [n for n in names(wheel) if "test_" in n or "__pycache__" in n]
 
 

@@ -9,13 +9,20 @@ source; the box does, with a rule for each address). Providers know no office's 
 """
 
 import dataclasses
+from collections.abc import Mapping
+from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from tests.lab.netns import Daemon, Lab, Namespace, until
 
 ANCHORS = ("198.51.100.11", "198.51.100.12", "198.51.100.13")
 RESOLVER = "203.0.113.53"
 SERVICES = {"siak": "203.0.113.80", "simrs": "203.0.113.81"}
+MAINTENANCE = {"from": "2020-01-01T00:00", "until": "2090-01-01T00:00", "reason": "pindah gedung"}
+ZONE = ZoneInfo("Asia/Jakarta")
+PUSH_URL = "http://192.0.2.10:9090"  # the centre as the offices reach it; plain, since the lab has no ears
 ISPS = {"isp-a": ("ISP A", 81), "isp-b": ("ISP B", 82)}  # name, and the second number of its network's addresses
 
 NGINX = """daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log stderr; user root;
@@ -26,7 +33,7 @@ http {{ access_log off; server {{ listen {address}:80; location / {{ default_typ
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Office:
-    """One office as the inventory has it. `more`: further lines of its entry, as YAML."""
+    """One office as the inventory has it. `more`: what else its entry says."""
 
     slug: str
     name: str
@@ -35,21 +42,27 @@ class Office:
     isps: tuple[str, ...]
     class_: str = "24-jam"
     services: tuple[str, ...] = ()
-    more: tuple[str, ...] = ()
+    delivery: str = "pull"
+    more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+
+def _office(slug: str, name: str, code: str, district: str, isps: str, *services: str, class_: str = "24-jam", **more: Any) -> Office:
+    ways = tuple(f"isp-{letter}" for letter in isps)
+    return Office(slug=slug, name=name, code=code, district=district, isps=ways, services=services, class_=class_, more=more)
 
 
 OFFICES = (
-    Office(slug="rsud", name="RSUD Rantauprapat", code="RSU", district="Rantau Utara", isps=("isp-a", "isp-b"), services=("simrs",)),
-    Office(slug="psc", name="PSC 119", code="PSC", district="Rantau Utara", isps=("isp-a", "isp-b")),
-    Office(slug="dukcapil", name="Dukcapil", code="DKC", district="Rantau Selatan", isps=("isp-a",), services=("siak",)),
-    Office(slug="kominfo", name="Dinas Kominfo", code="KMF", district="Rantau Selatan", isps=("isp-a",), services=("siak",)),
-    Office(slug="pkm-pangkatan", name="Puskesmas Pangkatan", code="PKP", district="Pangkatan", isps=("isp-a",), services=("siak",)),
-    Office(slug="pkm-panai", name="Puskesmas Labuhan Bilik", code="PKL", district="Panai Tengah", isps=("isp-b",), services=("siak",)),
-    Office(slug="camat-panai", name="Camat Panai Tengah", code="CPT", district="Panai Tengah", isps=("isp-b",)),
-    Office(slug="desa-telaga", name="Desa Telaga Suka", code="DTS", district="Panai Tengah", isps=("isp-b",), class_="desa"),
-    Office(slug="bappeda", name="Bappeda", code="BPD", district="Rantau Selatan", isps=("isp-a",), class_="kantor", more=("calendar: tutup",)),
-    Office(slug="arsip", name="Dinas Arsip", code="ARS", district="Rantau Selatan", isps=("isp-a",), more=("maintenance: {maintenance}",)),
-)  # fmt: skip
+    _office("rsud", "RSUD Rantauprapat", "RSU", "Rantau Utara", "ab", "simrs"),
+    _office("psc", "PSC 119", "PSC", "Rantau Utara", "ab"),
+    _office("dukcapil", "Dukcapil", "DKC", "Rantau Selatan", "a", "siak"),
+    _office("kominfo", "Dinas Kominfo", "KMF", "Rantau Selatan", "a", "siak"),
+    _office("pkm-pangkatan", "Puskesmas Pangkatan", "PKP", "Pangkatan", "a", "siak"),
+    _office("pkm-bilik", "Puskesmas Labuhan Bilik", "PKL", "Panai Tengah", "b", "siak"),
+    _office("camat-panai", "Camat Panai Tengah", "CPT", "Panai Tengah", "b"),
+    _office("desa-telaga", "Desa Telaga Suka", "DTS", "Panai Tengah", "b", class_="desa", calendar="24-jam"),
+    _office("bappeda", "Bappeda", "BPD", "Rantau Selatan", "a", class_="kantor", calendar="tutup"),
+    _office("arsip", "Dinas Arsip", "ARS", "Rantau Selatan", "a", maintenance=[MAINTENANCE]),
+)
 
 
 class Box:
@@ -67,6 +80,11 @@ class Box:
     @property
     def management(self) -> str:
         return f"10.89.{self.number}.2"
+
+    @property
+    def listen(self) -> str:
+        """Where its agent is scraped, where it is."""
+        return f"{self.management}:17663"
 
     def lan(self, uplink: int, last: int) -> str:
         return f"10.{80 + 4 * uplink}.{self.number}.{last}"
@@ -99,6 +117,12 @@ class Box:
     def cut(self, isp: str, cut: bool = True) -> None:
         """The provider's wire to this office, at the provider's end; nobody at the office sees a cable come loose."""
         self.regency.isps[isp].ip("link", "set", f"wan{self.number}", "down" if cut else "up")
+
+    def cut_off(self, cut: bool = True) -> None:
+        """All wires of the office, the management wire too: as if it were dark."""
+        for isp in self.routers:
+            self.cut(isp, cut)
+        self.regency.centre.ip("link", "set", f"m{self.number}", "down" if cut else "up")
 
     def dnsmasq(self) -> Daemon:
         """The office router's own resolver, as most routers are one; it asks the internet's."""
@@ -147,11 +171,18 @@ class Regency(Lab):
 
     def nginx(self, service: str) -> Daemon:
         """The web server of one service; stop it and the service is dead, start it and it lives."""
+        return self.web(service, SERVICES[service])
+
+    def web(self, service: str, address: str) -> Daemon:
         directory = self.directory / f"nginx-{service}"
         directory.mkdir(exist_ok=True)
-        (directory / "nginx.conf").write_text(NGINX.format(dir=directory, address=SERVICES[service], body=service.upper()))
+        (directory / "nginx.conf").write_text(NGINX.format(dir=directory, address=address, body=service.upper()))
         daemon = self.internet.start(f"nginx-{service}", "nginx", "-e", "stderr", "-p", str(directory), "-c", str(directory / "nginx.conf"))
-        until(lambda: self.internet.get(f"http://{SERVICES[service]}/"), 20, f"nginx answers for {service}\n{daemon.output()}")
+        until(
+            lambda: self.internet.get(f"http://{ANCHORS[0] if address == '0.0.0.0' else address}/"),
+            20,
+            f"nginx answers for {service}\n{daemon.output()}",
+        )
         return daemon
 
     def dnsmasq(self, ns: Namespace, name: str, *options: str) -> Daemon:
@@ -166,7 +197,35 @@ class Regency(Lab):
         ]
         return ns.start(name, "dnsmasq", "-k", *common, *options)
 
-    def resolver(self) -> Daemon:
-        """The internet's resolver: knows the services, and answers for every other name of example.go.id with the first anchor."""
+    def resolver(self, *also: str) -> Daemon:
+        """The internet's resolver, `also` at these addresses: knows the services; each other name of go.id is the first anchor."""
         names = [f"--address=/{name}.example.go.id/{address}" for name, address in SERVICES.items()]
-        return self.dnsmasq(self.internet, "dnsmasq", *names, f"--address=/go.id/{ANCHORS[0]}", f"--listen-address={RESOLVER}")
+        listens = [f"--listen-address={address}" for address in (RESOLVER, *also)]
+        return self.dnsmasq(self.internet, "dnsmasq", *names, f"--address=/go.id/{ANCHORS[0]}", *listens)
+
+    # -- the inventory
+
+    def inventory(self) -> dict[str, Any]:
+        """The regency as inventory.yaml has it, without channels."""
+        return {
+            "centre": {"name": "Kominfo Labuhanbatu", "phone": "0624-000000", "url": PUSH_URL, "anchors": list(ANCHORS)},
+            "calendars": {"tutup": _closed_now(ZONE)},
+            "isps": {isp: {"name": name, "noc": f"021-000{n}"} for isp, (name, n) in ISPS.items()},
+            "services": {s: {"name": s.upper(), "url": f"http://{s}.example.go.id/", "owner": f"Pemilik {s.upper()}"} for s in SERVICES},
+            "sites": {slug: _entry(box) for slug, box in self.boxes.items()},
+        }
+
+
+def _entry(box: Box) -> dict[str, Any]:
+    office = box.office
+    uplinks = [{"isp": isp, "medium": "fibre", "customer": f"00{box.number}", "source": box.lan(i, 2)} for i, isp in enumerate(office.isps)]
+    made = {"name": office.name, "code": office.code, "district": office.district, "class": office.class_, "delivery": office.delivery}
+    made |= {"address": box.listen} if office.delivery == "pull" else {}
+    return {**made, "uplinks": uplinks, "services": list(office.services), **office.more}
+
+
+def _closed_now(zone: ZoneInfo, now: datetime | None = None) -> dict[str, str]:
+    """Opening hours of every day that are twelve hours away, so that the office is closed for as long as a test lasts."""
+    opens = (now or datetime.now(zone)) + timedelta(hours=11)
+    start = min(opens.hour * 60 + opens.minute, 23 * 60)
+    return {"mon-sun": f"{start // 60:02}:{start % 60:02}-{start // 60:02}:{start % 60 + 0:02}"}

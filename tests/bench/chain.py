@@ -1,0 +1,336 @@
+"""N3: seconds from a fault to the message about it, with rendered defaults, beside the default stack in the same run.
+
+    box (agent, blackbox_exporter) ── router (NAT) ── isp ── internet (targets)       centre: two Prometheus, two Alertmanager, a webhook
+
+Law: what is measured is what is shipped: no interval is shortened. Every office has another alert firing before it is measured, and
+Alertmanager runs through. The clock runs from the moment in which the fault is made to the moment in which the webhook is called.
+Faults of a round begin at random moments of 15 s (seeded), a fault a group, since a group that has just spoken is silent for 5 min.
+
+    ping    a target of a 1 s probe falls silent
+    web     a target of a 15 s kind (http, tcp, dns) refuses, as one whose daemon has died
+    silent  the office is cut off: uplink, management wire and all
+    blip    packets are lost for a second: nobody may be told
+
+The default stack: blackbox_exporter in the same boxes on the same targets, scraped every 15 s, `for: 1m`, group_wait 30 s.
+"""
+
+import dataclasses
+import random
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.bench import agent, measure
+from tests.bench.report import Row
+from tests.lab import rendered as centre
+from tests.lab.rendered import Webhook
+from tests.lab.netns import until
+from tests.lab.regency import Box, Office, Regency
+
+SEED = 1124
+LIMITS = {"ping": (10.0, 20.0), "web": (20.0, 35.0), "silent": (None, 60.0)}  # median, p95; of a silent office the worst
+WHAT = {"ping": "1 s probes", "web": "15 s kinds (http, tcp, dns)", "silent": "a silent office"}
+KINDS = {"icmp": 1, "http": 2, "tcp": 3, "dns": 4}  # last number of the target's address
+PATIENCE = 180.0  # seconds after which a page is taken as missing
+SETTLED = 125.0  # seconds that a fresh Prometheus pages no silent office
+DEFAULT, DEFAULT_ALERTS = "127.0.0.1:9190", "127.0.0.1:9193"
+
+
+@dataclasses.dataclass
+class Fault:
+    """One fault. `began`, `told` and `default` are monotonic; the last two by whom: Ronda and the default stack."""
+
+    sort: str
+    site: str
+    task: str
+    make: Callable[[], None]
+    delivery: str
+    offset: float
+    began: float = 0.0
+    told: float | None = None
+    default: float | None = None
+
+    def row(self) -> dict[str, Any]:
+        seconds = {
+            name: None if at is None else round(at - self.began, 2) for name, at in (("ronda", self.told), ("default", self.default))
+        }
+        return {"sort": self.sort, "site": self.site, "task": self.task, "delivery": self.delivery, **seconds}
+
+
+def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
+    offices = tuple(_office(n, "pull" if n % 2 else PUSHED) for n in range(1, 3 if quick else 11))
+    with tempfile.TemporaryDirectory(prefix="ronda-bench-") as directory, Regency(Path(directory), offices) as regency:
+        bench = Bench(regency)
+        with bench.ronda.serving(regency.centre), bench.default.serving(regency.centre):
+            bench.start()
+            blip = bench.blip()
+            bench.standing()
+            for faults in bench.rounds(quick):
+                bench.play(faults)
+            found, extra = [f.row() for f in bench.faults], bench.unexpected()
+    return rows(found, blip, extra), {"faults": found, "blip": blip, "unexpected": extra, "seed": SEED}
+
+
+PUSHED = "pull"  # what every second office does
+
+
+def _office(n: int, delivery: str) -> Office:
+    return Office(slug=f"kantor-{n}", name=f"Kantor {n}", code=f"KT{n}", district=f"Kecamatan {n % 3}", isps=("isp-a",), delivery=delivery)
+
+
+def target(n: int, kind: str) -> str:
+    """An address that only one office looks at, with one kind."""
+    return f"10.91.{n}.{KINDS[kind]}"
+
+
+class Bench:
+    """The lab of N3, and what happens in it."""
+
+    def __init__(self, regency: Regency) -> None:
+        self.regency, self.random = regency, random.Random(SEED)
+        self.ronda, self.default = Webhook(), Webhook(17664)
+        self.faults: list[Fault] = []
+        self.made: set[tuple[str, str]] = set()
+
+    # -- the world
+
+    def start(self) -> None:
+        self._world()
+        files = centre.render(inventory(self.regency))
+        centre.alertmanager(self.regency.centre, files)
+        centre.prometheus(self.regency.centre, files)
+        self._default_stack()
+        for box in self.regency.boxes.values():
+            agent.start(box.ns, files[f"agents/{box.office.slug}.yaml"], box.listen, name=f"agent-{box.office.slug}")
+        want = len(KINDS) * len(self.regency.boxes)
+        reached = 'count(ronda_probe_success{task=~"uji-.*"} == 1)'
+        until(lambda: _number(self.regency, reached) == want, 90, f"all {want} probes succeed", every=1.0)
+        measure.wait(SETTLED, "N3: settling")
+        assert not self.ronda.bodies, f"something paged before there was a fault: {self.ronda.bodies}"
+
+    def _world(self) -> None:
+        """Targets, and a firewall before them that can let one fall silent (dead) or refuse (closed)."""
+        internet = self.regency.internet
+        targets = [target(box.number, kind) for box in self.regency.boxes.values() for kind in KINDS]
+        for address in targets:
+            internet.ip("address", "add", f"{address}/32", "dev", "lo")
+        rules = "add table inet cut; add set inet cut dead { type ipv4_addr; }; add set inet cut closed { type ipv4_addr; };"
+        rules += "add chain inet cut in { type filter hook input priority 0; };"
+        rules += "add rule inet cut in ip daddr @dead drop; add rule inet cut in ip daddr @closed meta l4proto tcp reject with tcp reset;"
+        rules += "add rule inet cut in ip daddr @closed meta l4proto udp reject"
+        internet.run("nft", rules)
+        self.regency.web("uji", "0.0.0.0")
+        self.regency.resolver(*(a for a in targets if a.endswith(f".{KINDS['dns']}")))
+        for box in self.regency.boxes.values():
+            box.dnsmasq()
+
+    def _cut(self, how: str, address: str, cut: bool = True) -> None:
+        self.regency.internet.run("nft", f"{'add' if cut else 'delete'} element inet cut {how} {{ {address} }}")
+
+    def _default_stack(self) -> None:
+        ns, directory = self.regency.centre, self.regency.directory / "default"
+        directory.mkdir()
+        (directory / "blackbox.yml").write_text(yaml.safe_dump(BLACKBOX))
+        for box in self.regency.boxes.values():
+            options = [f"--config.file={directory}/blackbox.yml", f"--web.listen-address={box.management}:9115"]
+            box.ns.start(f"blackbox-{box.office.slug}", "prometheus-blackbox-exporter", *options)
+        files = {
+            "prometheus/rules/default.yaml": yaml.safe_dump(DEFAULT_RULES),
+            "prometheus/prometheus.yml": yaml.safe_dump(default_prometheus(self.regency.boxes.values())),
+            "alertmanager/alertmanager.yml": yaml.safe_dump(DEFAULT_ALERTMANAGER),
+        }
+        centre.alertmanager(ns, files, DEFAULT_ALERTS, name="default-alertmanager")
+        centre.prometheus(ns, files, DEFAULT, name="default-prometheus")
+
+    # -- what is done to it
+
+    def blip(self) -> dict[str, Any]:
+        """Loses what is sent to every ping target for a second; how many messages came of it within half a minute."""
+        for box in self.regency.boxes.values():
+            self._cut("dead", target(box.number, "icmp"))
+        time.sleep(1.0)
+        for box in self.regency.boxes.values():
+            self._cut("dead", target(box.number, "icmp"), cut=False)
+        measure.wait(30, "N3: a blip")
+        lost = _number(self.regency, 'sum(ronda_icmp_packets_lost_total{task="uji-icmp"})')
+        return {"packets_lost": lost, "messages": len(self.ronda.bodies), "default": len(self.default.bodies)}
+
+    def standing(self) -> None:
+        """Another alert of every office: tcp at every second one, http at the others. It stays."""
+        self.play([self._closed(box, "tcp" if box.number % 4 < 2 else "http", "standing") for box in self.regency.boxes.values()])
+
+    def rounds(self, quick: bool) -> Iterable[list[Fault]]:
+        boxes = list(self.regency.boxes.values())
+        yield [self._dead(box) for box in boxes]
+        yield [self._closed(box, "http" if box.number % 4 < 2 else "tcp", "web") for box in boxes]
+        if quick:
+            return
+        yield [self._closed(box, "dns", "web") for box in boxes]
+        for delivery in dict.fromkeys(
+            box.office.delivery for box in boxes
+        ):  # half of the offices: more than half is the centre's own fault
+            silent = [box for box in boxes if box.office.delivery == delivery][:5]
+            yield [self._fault("silent", box, "", lambda box=box: box.cut_off()) for box in silent]
+            for box in silent:
+                box.cut_off(False)
+            measure.wait(60, "N3: the offices come back")
+
+    def _dead(self, box: Box) -> Fault:
+        return self._fault("ping", box, "uji-icmp", lambda: self._cut("dead", target(box.number, "icmp")))
+
+    def _closed(self, box: Box, kind: str, sort: str) -> Fault:
+        return self._fault(sort, box, f"uji-{kind}", lambda: self._cut("closed", target(box.number, kind)))
+
+    def _fault(self, sort: str, box: Box, task: str, make: Callable[[], None]) -> Fault:
+        return Fault(sort, box.office.slug, task, make, box.office.delivery, self.random.uniform(0, 15))
+
+    def play(self, faults: list[Fault]) -> None:
+        """Makes the faults, each at its moment, and waits until both stacks have told of all."""
+        start = time.monotonic()
+        for fault in sorted(faults, key=lambda f: f.offset):
+            time.sleep(max(0.0, start + fault.offset - time.monotonic()))
+            fault.began = time.monotonic()
+            fault.make()
+        self.faults += faults
+        while time.monotonic() < start + PATIENCE:
+            for fault in faults:
+                fault.told = fault.told or told(self.ronda, fault)
+                fault.default = fault.default or told(self.default, fault)
+            open_ = [f for f in faults if f.told is None or f.default is None]
+            if not open_:
+                break
+            measure.progress(f"N3: {faults[0].sort}: {len(open_)} of {len(faults)} not told yet, {time.monotonic() - start:.0f} s")
+            time.sleep(0.2)
+        measure.progress("")
+
+    def unexpected(self) -> list[str]:
+        """Alerts of Ronda that no fault explains."""
+        made = {(f.site, f.task) for f in self.faults}
+        came = {(a["labels"]["site"], a["labels"].get("task", ""), a["labels"]["alertname"]) for a in self.ronda.alerts("firing")}
+        return sorted(" ".join(labels) for labels in came if labels[:2] not in made)
+
+
+def told(hook: Webhook, fault: Fault) -> float | None:
+    """When a message first told of it."""
+    for at, body in zip(list(hook.at), list(hook.bodies), strict=False):
+        for alert in body["alerts"]:
+            labels = alert["labels"]
+            right = labels.get("task", "") == fault.task and (fault.task or labels["alertname"] in ("SiteDown", "InstanceDown"))
+            if at >= fault.began and alert["status"] == "firing" and labels["site"] == fault.site and right:
+                return at
+    return None
+
+
+def _number(regency: Regency, promql: str) -> float:
+    return next((value for _, value in centre.query(regency.centre, promql)), 0.0)
+
+
+# -- what both stacks are given ---------------------------------------------------------------------------------------------
+
+
+def inventory(regency: Regency) -> dict[str, Any]:
+    """Every office with a task of each kind on a target of its own."""
+    made = regency.inventory()
+    made["channels"] = {"ops": {"webhook": {"url": "http://127.0.0.1:17665/ops"}}}
+    for box in regency.boxes.values():
+        made["sites"][box.office.slug]["targets"] = {
+            kind: [{"name": f"uji-{kind}", "labels": {"role": "service"}, **task}] for kind, task in tasks(box.number).items()
+        }
+    return made
+
+
+def tasks(n: int) -> dict[str, dict[str, Any]]:
+    addresses = {kind: target(n, kind) for kind in KINDS}
+    return {
+        "icmp": {"target": addresses["icmp"]},
+        "http": {"target": f"http://{addresses['http']}/"},
+        "tcp": {"target": f"{addresses['tcp']}:80"},
+        "dns": {"target": addresses["dns"], "query": "siak.example.go.id"},
+    }
+
+
+IP4 = {"preferred_ip_protocol": "ip4"}
+BLACKBOX = {
+    "modules": {
+        "icmp": {"prober": "icmp", "timeout": "5s", "icmp": IP4},
+        "http": {"prober": "http", "timeout": "5s", "http": IP4},
+        "tcp": {"prober": "tcp", "timeout": "5s", "tcp": IP4},
+        "dns": {"prober": "dns", "timeout": "5s", "dns": {**IP4, "query_name": "siak.example.go.id", "query_type": "A"}},
+    }
+}
+DEFAULT_RULES = {
+    "groups": [
+        {
+            "name": "default",
+            "rules": [
+                {"alert": "ProbeFailed", "expr": "probe_success == 0", "for": "1m"},
+                {"alert": "InstanceDown", "expr": 'up{job="blackbox"} == 0', "for": "1m"},
+            ],
+        }
+    ]
+}
+DEFAULT_ALERTMANAGER = {
+    "route": {"receiver": "hook", "group_by": ["alertname", "site"], "group_wait": "30s", "group_interval": "5m"},
+    "receivers": [{"name": "hook", "webhook_configs": [{"url": "http://127.0.0.1:17664/default"}]}],
+}
+
+
+def default_prometheus(boxes: Iterable[Box]) -> dict[str, Any]:
+    """The usual configuration: everything every 15 s."""
+    jobs: list[dict[str, Any]] = []
+    own = []
+    for box in boxes:
+        site, exporter = box.office.slug, f"{box.management}:9115"
+        own.append({"targets": [exporter], "labels": {"site": site}})
+        for kind, task in tasks(box.number).items():
+            static = {"targets": [exporter], "labels": {"site": site, "task": f"uji-{kind}"}}
+            params = {"module": [kind], "target": [task["target"]]}
+            jobs.append({"job_name": f"{site}-{kind}", "metrics_path": "/probe", "params": params, "static_configs": [static]})
+    jobs.append({"job_name": "blackbox", "static_configs": own})
+    return {
+        "global": {"scrape_interval": "15s", "evaluation_interval": "15s"},
+        "rule_files": ["rules/*.yaml"],
+        "alerting": {"alertmanagers": [{"static_configs": [{"targets": [DEFAULT_ALERTS]}]}]},
+        "scrape_configs": jobs,
+    }
+
+
+# -- the result -------------------------------------------------------------------------------------------------------------
+
+
+def rows(found: Sequence[dict[str, Any]], blip: dict[str, Any], unexpected: Sequence[str]) -> list[Row]:
+    """A row for each number of N3; a fault that nobody was told of makes the number missing."""
+    out: list[Row] = []
+    for delivery in sorted({f["delivery"] for f in found}, reverse=True):  # push first
+        for sort, limits in LIMITS.items():
+            of_sort = [f for f in found if (f["sort"], f["delivery"]) == (sort, delivery)]
+            for (figure, quantile), limit in zip(FIGURES[sort], limits, strict=True):
+                if of_sort and limit:
+                    what = f"fault to message, {WHAT[sort]}, {delivery}, {figure} of {len(of_sort)}"
+                    values = {name: quantile([f[name] for f in of_sort]) for name in ("ronda", "default")}
+                    note = "" if values["ronda"] is not None else "somebody was never told"
+                    out.append(Row("N3", what, "s", values["ronda"], limit, values["default"], "default stack", note))
+    out.append(Row("N3", "messages after one blip", "", float(blip["messages"]), 0.0, float(blip["default"]), "default stack"))
+    out.append(Row("N3", "messages that no fault explains", "", float(len(unexpected)), 0.0))
+    return out
+
+
+def _median(values: Sequence[float | None]) -> float | None:
+    return None if None in values else statistics.median(v for v in values if v is not None)
+
+
+def _p95(values: Sequence[float | None]) -> float | None:
+    """The value that 95 in 100 don't exceed; of fewer than twenty, the worst."""
+    return None if None in values else sorted(v for v in values if v is not None)[-(-95 * len(values) // 100) - 1]
+
+
+FIGURES: dict[str, tuple[tuple[str, Callable[[Sequence[float | None]], float | None]], ...]] = {
+    "ping": (("median", _median), ("p95", _p95)),
+    "web": (("median", _median), ("p95", _p95)),
+    "silent": (("median", _median), ("worst", lambda v: None if None in v else max(x for x in v if x is not None))),
+}

@@ -1,0 +1,141 @@
+"""The centre of the lab: a real Prometheus and a real Alertmanager with what `ronda central render` makes of an inventory, and a webhook
+that remembers.
+
+Law: the files are those that are rendered, and the programs start as `ronda central up` starts them. A test that can't wait says so with
+`hurried`: it shortens how often is scraped and how long a group that has just spoken is silent; the bench never does. Ports are the usual
+ones: the centre is a namespace of its own.
+"""
+
+import http.server
+import json
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import yaml
+
+from central import programs
+from central.inventory import load
+from central.programs import Child
+from central.render import render as rendered
+from central.render import write
+from central.target import detect
+from tests.lab.netns import Daemon, Lab, Namespace, until
+
+ROOT = Path(__file__).parents[2]
+RULES = ROOT / "alerts/rules"
+HOOK_PORT = 17665
+PROMETHEUS, ALERTMANAGER = "127.0.0.1:9090", "127.0.0.1:9093"
+
+
+def rule_files() -> list[Path]:
+    return sorted(p for p in RULES.glob("*.yaml") if not p.name.endswith(".test.yaml"))
+
+
+class Webhook:
+    """What Alertmanager has said: `bodies` as they came, oldest first."""
+
+    def __init__(self, port: int = HOOK_PORT, quiet: bool = False) -> None:
+        self.port, self.quiet = port, quiet
+        self.bodies: list[dict[str, Any]] = []
+        self.at: list[float] = []  # monotonic
+
+    def alerts(self, status: str = "") -> list[dict[str, Any]]:
+        """All alerts of all messages, in their order; `status` is firing, resolved or empty for both."""
+        return [a for b in list(self.bodies) for a in b["alerts"] if not status or a["status"] == status]
+
+    def names(self) -> set[str]:
+        return {a["labels"]["alertname"] for a in self.alerts()}
+
+    def take(self, path: str, body: bytes) -> None:
+        now, said = time.monotonic(), json.loads(body)
+        self.bodies.append({**said, "path": path})
+        self.at.append(now)
+        if not self.quiet:
+            print(f"\nwebhook {path}:\n{json.dumps(said, indent=2, ensure_ascii=False)}")
+
+    @contextmanager
+    def serving(self, ns: Namespace) -> Iterator["Webhook"]:
+        with ns.entered():
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+        thread.start()
+        try:
+            yield self
+        finally:
+            server.shutdown()
+            thread.join()
+            server.server_close()
+
+
+def _handler(hook: Webhook) -> type[http.server.BaseHTTPRequestHandler]:
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            hook.take(self.path, self.rfile.read(int(self.headers["Content-Length"])))
+            self.send_response(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
+            """The bodies are printed; the log lines would say less."""
+
+    return Handler
+
+
+def render(lab: Lab, inventory: Mapping[str, Any]) -> dict[str, str]:
+    """What the centre's command makes of an inventory, for the versions on the PATH."""
+    file = lab.directory / "inventory.yaml"
+    file.write_text(yaml.safe_dump(dict(inventory), sort_keys=False, allow_unicode=True))
+    return rendered(load(file), detect())
+
+
+def hurried(files: Mapping[str, str]) -> dict[str, str]:
+    """For tests: a scrape every 5 s, and a group_interval of 5 s, since a resolved message waits for it."""
+    changes = {
+        "prometheus/prometheus.yml": ("scrape_interval: 15s", "scrape_interval: 5s\n  scrape_timeout: 5s"),
+        "alertmanager/alertmanager.yml": ("group_interval: 5m", "group_interval: 5s"),
+    }
+    made = dict(files)
+    for path, (slow, fast) in changes.items():
+        assert slow in made[path], f"{path} no longer says {slow}"
+        made[path] = made[path].replace(slow, fast)
+    return made
+
+
+def prometheus(ns: Namespace, files: Mapping[str, str], listen: str = PROMETHEUS, name: str = "prometheus") -> Daemon:
+    """Starts Prometheus with the part of `files` that is its; returns when it is ready."""
+    directory = _written(ns, files, name)
+    return _started(ns, programs.prometheus("prometheus", directory, directory / "data", listen), name)
+
+
+def alertmanager(ns: Namespace, files: Mapping[str, str], listen: str = ALERTMANAGER, name: str = "alertmanager") -> Daemon:
+    directory = _written(ns, files, name)
+    return _started(ns, programs.alertmanager("prometheus-alertmanager", directory, directory / "data", listen), name)
+
+
+def _written(ns: Namespace, files: Mapping[str, str], name: str) -> Path:
+    directory = ns.lab.directory / name
+    write(files, directory)
+    return directory
+
+
+def _started(ns: Namespace, child: Child, name: str) -> Daemon:
+    daemon = ns.start(name, *child.command, env=dict(child.env))
+
+    def ready() -> bool:
+        assert daemon.alive, daemon.output()
+        return ns.get(child.ready) is not None
+
+    until(ready, 60, f"{child.title} is ready\n{daemon.output()}")
+    return daemon
+
+
+def query(ns: Namespace, promql: str, listen: str = PROMETHEUS) -> list[tuple[dict[str, str], float]]:
+    """What the centre's Prometheus answers now: (labels, value) of each series."""
+    text = ns.get(programs.url(listen, f"/api/v1/query?query={quote(promql)}"))
+    assert text is not None, f"Prometheus refused {promql}"
+    return [(r["metric"], float(r["value"][1])) for r in json.loads(text)["data"]["result"]]
