@@ -10,7 +10,7 @@ from typing import Any
 
 from central import rules, yamltext
 from central.calendars import NEVER, Calendar, offset
-from central.inventory import Inventory, Site
+from central.inventory import CENTRE, Inventory, Site
 from central.target import Target
 
 Rule = dict[str, Any]
@@ -74,6 +74,8 @@ def _fact(record: str, value: float, **labels: str) -> Rule:
 
 
 def _facts(inventory: Inventory) -> Iterator[Rule]:
+    home = inventory.centre.timezone  # the centre's own alerts and the morning's digest go by its clock
+    yield _fact("ronda_site_utc_offset_seconds", offset(home), site=CENTRE, code="PST", zone=zone_name(home))
     for slug, site in inventory.sites.items():
         yield _fact("ronda_site_info", 1, **_site_labels(slug, site))
         yield _fact("ronda_site_utc_offset_seconds", offset(site.timezone), site=slug, code=site.code, zone=zone_name(site.timezone))

@@ -254,7 +254,7 @@ def test_what_tells_two_alerts_apart_is_known():
     used: set[str] = set()
     for file in (ROOT / "alerts/rules").glob("*.test.yaml"):
         for test in yaml.safe_load(file.read_text())["tests"]:
-            for case in test.get("alert_rule_test", ()):
+            for case in test.get("alert_rule_test") or ():
                 used |= {label for a in case["exp_alerts"] or () for label in a["exp_labels"]}
 
     assert used - set(alertmanager.IDENTITY) <= {"severity", "class", "district"}
