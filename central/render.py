@@ -31,13 +31,7 @@ def render(inventory: Inventory, target: Target) -> dict[str, str]:
     """Every file by its path below the output directory. Raises agent.secret.SecretError where a channel's secret is needed and missing."""
     found: dict[str, str] = {}
     for part in PARTS:
-        try:
-            module = importlib.import_module(f"central.{part}")
-        except ModuleNotFoundError:
-            continue
-        if not hasattr(module, "files"):
-            continue
-        made: dict[str, str] = module.files(inventory, target)
+        made: dict[str, str] = importlib.import_module(f"central.{part}").files(inventory, target)
         found |= made
     return dict(sorted(found.items()))
 
