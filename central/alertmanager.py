@@ -132,7 +132,8 @@ def inhibitions() -> list[Config]:
         # an office that is cut off: whatever else is wrong there is not known, or follows from it
         _mutes(['alertname="SiteDown"'], [f'alertname!~"{"|".join(SUMMARIES)}"', 'audience="ops"', 'site!=""'], "site"),
         # many offices of a district: one message for all of them
-        _mutes(['alertname="SitesDown"', 'district!=""'], ['alertname="SiteDown"', 'district!=""'], "district"),
+        # A hospital has paged before its district is known to be out: muted then, its end would never be told.
+        _mutes(['alertname="SitesDown"', 'district!=""'], ['alertname="SiteDown"', 'district!=""', 'class!="24-jam"'], "district"),
         # an application that many healthy offices miss is its owner's one incident
         _mutes(['alertname="SharedServiceDown"', 'service!=""'], ['alertname="HttpServiceDown"', 'service!=""'], "service"),
         # the same thing in two severities

@@ -220,6 +220,8 @@ def test_many_offices_mute_each_of_them_but_not_of_another_district(centre):
 
 def test_a_district_without_a_name_mutes_nobody(centre):
     assert inhibited(centre, alert("SitesDown", "pusat", severity="warning"), alert("SiteDown", "c1")) == set()
+    hospital = alert("SiteDown", "c2", district="D4", **{"class": "24-jam"})
+    assert inhibited(centre, alert("SitesDown", "pusat", severity="warning", district="D4"), hospital) == set()
 
 
 def test_an_application_that_many_miss(centre):
