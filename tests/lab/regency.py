@@ -225,7 +225,7 @@ def _entry(box: Box) -> dict[str, Any]:
 
 
 def _closed_now(zone: ZoneInfo, now: datetime | None = None) -> dict[str, str]:
-    """Opening hours of every day that are twelve hours away, so that the office is closed for as long as a test lasts."""
+    """Opening hours of every day that are ten hours away or more, so that the office is closed for as long as a test lasts."""
     opens = (now or datetime.now(zone)) + timedelta(hours=11)
-    start = min(opens.hour * 60 + opens.minute, 23 * 60)
-    return {"mon-sun": f"{start // 60:02}:{start % 60:02}-{start // 60:02}:{start % 60 + 0:02}"}
+    start = min(opens.hour, 22)
+    return {"mon-sun": f"{start:02}:00-{start + 1:02}:00"}
