@@ -631,6 +631,8 @@ class Buffer:
         if not self._read_ledger and (why := self.ledger.read()):
             self._set_aside(self.ledger.path, why)
         self._read_ledger = True
+        for name in self.ledger.cursors:  # a name is never used again: an old cursor must not pass over new records
+            self._number(name)
         if self.ledger.unclean:
             log.warning("the last run ended without warning: up to %d samples were in memory only, and are lost", self.ledger.unclean)
         foreign = [path.name for path in paths if not self._take(path)]
@@ -645,9 +647,7 @@ class Buffer:
 
     def _take(self, path: Path) -> bool:
         """Takes up one file of the directory. False: it is not the buffer's."""
-        match = _NAME.match(path.name)
-        if match:
-            self._next = max(self._next, int(match[1], 16) + 1)
+        match = self._number(path.name)
         if path.name.endswith(".aside"):
             self.aside += 1
         elif match and match[0] == path.name and path.is_file() and not path.is_symlink():
@@ -658,6 +658,13 @@ class Buffer:
         else:
             return path.name in (self.ledger.path.name, "ledger.new")
         return True
+
+    def _number(self, name: str) -> re.Match[str] | None:
+        """Sees to it that new sequence numbers are above that in a segment's name."""
+        match = _NAME.match(name)
+        if match:
+            self._next = max(self._next, int(match[1], 16) + 1)
+        return match
 
     def _take_segment(self, path: Path, segment: _Segment) -> None:
         if path.stat().st_size > _BIGGEST:

@@ -571,6 +571,20 @@ def test_a_cursor_that_leads_nowhere_costs_nothing(tmp_path, place):
     assert buffer.size == 0
 
 
+def test_an_old_cursor_never_passes_over_new_records(tmp_path):
+    """The ledger of a killed run may speak of a segment that is gone."""
+    path, ends = one_segment(tmp_path)
+    path.unlink()
+    (tmp_path / "ledger.json").write_text(json.dumps(GOOD | {"cursors": {path.name: [ends[2], 6]}}))
+    stale = (tmp_path / "ledger.json").read_bytes()
+    buffer = a_buffer(tmp_path)
+    buffer.append([samples(n) for n in range(1, 7)])
+    buffer._let_go()
+    (tmp_path / "ledger.json").write_bytes(stale)  # as if the disk had refused to write it
+
+    assert len(held(a_buffer(tmp_path))) == 6
+
+
 # --- disks that refuse -------------------------------------------------------------------------------------------------------
 
 
@@ -723,17 +737,22 @@ class Conservation(RuleBasedStateMachine):
         found = self.buffer.oldest(limit, ranks)
         order = [int(e.data.split()[0]) for e in found]
         assert order == sorted(order)
-        return found
+        return self.buffer, found
 
     @rule(found=entries)
     def done(self, found):
         before = self.pending()
-        self.buffer.done(found)
+        self.buffer.done(self.of_this_run(found))
         self.delivered |= before - self.pending()
 
     @rule(found=entries)
     def refused(self, found):
-        self.buffer.give_up(found, "refused")
+        self.buffer.give_up(self.of_this_run(found), "refused")
+
+    def of_this_run(self, found):
+        """Entries end with the process that took them out."""
+        buffer, entries = found
+        return entries if buffer is self.buffer else []
 
     @rule(seconds=st.sampled_from([1, 60, 700, 4000]), trusted=st.booleans())
     def time(self, seconds, trusted):
