@@ -57,7 +57,7 @@ PURPOSES = ("live", "backlog", "connect")
 Action = Literal["done", "again", "refuse"]
 OUTCOMES = (
     "ok", "refused", "too_large", "throttled", "server", "credentials", "not_found", "redirect", "answer", "network", "tls", "clock",
-    "secret",
+    "secret", "internal",
 )  # fmt: skip
 
 BYTES = Metric(
@@ -305,7 +305,7 @@ class Delivery:
                 self._stumbled(e)
             except Exception:
                 log.exception("the way to the centre failed in a way that nobody foresaw")
-                self._stumbled(Stumble(Answer("answer", "again", "an error of Ronda's own; it is in the log")))
+                self._stumbled(self._stumble(Answer("internal", "again", "an error of Ronda's own; it is in the log")))
 
     async def _turn(self) -> None:
         await self._store_late()
@@ -433,8 +433,8 @@ class Delivery:
             raise Stumble(answer)
         else:
             refused = await self._find_poison(request)
+        self._buffer.ledger.add("refused", refused)  # first: killed in between, it is counted twice rather than never
         await asyncio.to_thread(self._buffer.done, entries)
-        self._buffer.ledger.add("refused", refused)
         self._tries = 0
         self._pace(self._clock.monotonic() - began)
 

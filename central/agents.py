@@ -23,6 +23,8 @@ from collectors import KINDS
 HEADER = """{site}: rendered by `ronda central render` for {name}.
 Put it on the box as /etc/ronda/agent.yaml. Changes here are lost at the next rendering: change the inventory."""
 
+LOOPBACK = ("localhost", "[::1]")
+
 Task = tuple[str, TaskConfig]  # kind, config
 
 
@@ -36,11 +38,17 @@ def agent_file(inventory: Inventory, slug: str) -> str:
     office = {"name": site.name, "code": site.code, "phone": inventory.centre.phone, "timezone": site.timezone}
     config: dict[str, Any] = {"site": slug, "office": {k: v for k, v in office.items() if v}}
     if site.delivery == "pull":
-        config["web"] = {"listen": f":{site.address.rpartition(':')[2]}"}  # on every address: the centre comes from elsewhere
+        config["web"] = {"listen": _listen(site.address)}
     else:
         config["push"] = _push(inventory.centre.url, site.profile)
     config["collectors"] = collectors(tasks(inventory, slug))
     return yamltext.dump(config, header=HEADER.format(site=slug, name=" ".join(site.name.split())))
+
+
+def _listen(address: str) -> str:
+    """On every address, for the centre comes from elsewhere; on loopback where the centre is this machine."""
+    host, _, port = address.rpartition(":")
+    return address if host in LOOPBACK or host.startswith("127.") else f":{port}"
 
 
 def _push(url: str, profile: str) -> dict[str, Any]:

@@ -35,7 +35,7 @@ from central import inboxpage, telegramtext
 KEEP = 500
 MAX_BODY = 1 << 20  # bytes
 MAX_AUDIENCES = 20
-# The chats of an inventory that has none of its own: see alertmanager.rehearsal
+# The chats of an inventory that has none of its own: see up.rehearsal
 CHATS: Mapping[str, str] = MappingProxyType({"ops": "-1001", "csirt": "-1002", "isp": "-1003", "pimpinan": "-1004", "digest": "-1005"})
 LISTEN = "127.0.0.1:17666"
 _SEND = re.compile(r"/bot([^/]+)/sendMessage", re.IGNORECASE)

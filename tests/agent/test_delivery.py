@@ -72,7 +72,7 @@ class Bench:
             if true():
                 return
             await self.clock.advance(0.5)
-            await asyncio.sleep(0.003)
+            await asyncio.sleep(0.01)  # for threads and sockets, whose time is not the fake one
         raise AssertionError("it never came true")
 
 
@@ -209,6 +209,26 @@ def test_trouble_loses_nothing_and_repeats_nothing(bench: Bench, ill: str) -> No
     run(work())
 
 
+def test_an_error_of_our_own_is_counted_said_and_tried_again(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def main() -> None:
+        async with bench.running() as delivery:
+            real, broken = delivery._send_live, [True]
+
+            async def breaks() -> None:
+                if broken.pop() if broken else False:
+                    raise ZeroDivisionError
+                await real()
+
+            monkeypatch.setattr(delivery, "_send_live", breaks)
+            delivery.add([bench.row(7.0)])
+            await bench.until(lambda: delivery.requests["internal"])
+            assert "Ronda's own" in delivery.problem
+            await bench.until(lambda: delivery.delivered["live"] == 1)
+            assert delivery.requests["internal"] == 1
+
+    run(main())
+
+
 def test_retry_after_is_obeyed(bench: Bench) -> None:
     async def work() -> None:
         bench.receiver.does = lambda _: answer(429, Retry_After="100")
@@ -333,7 +353,7 @@ def test_live_goes_first_backlog_after_it_and_never_in_one_request(bench: Bench)
             for n in range(20):
                 made.add([bench.row(float(n)), bench.row(float(n), task="b", rank=0)])
                 await bench.clock.advance(15)
-                await asyncio.sleep(0.003)
+                await asyncio.sleep(0.01)  # for threads and sockets, whose time is not the fake one
             assert bench.buffer.records > 5
             bench.receiver.does = lambda _: answer()
             await bench.until(lambda: len(bench.receiver.samples) == 40)
@@ -364,7 +384,7 @@ def test_a_batch_that_makes_the_receiver_fail_does_not_block_the_queue(bench: Be
                 made.add([bench.row(float(n), task="live")])
                 await bench.until(lambda n=n: any(s[2] == n and "live" in s[0] for s in bench.receiver.samples))
                 await bench.clock.advance(15)
-                await asyncio.sleep(0.003)
+                await asyncio.sleep(0.01)  # for threads and sockets, whose time is not the fake one
             assert not bench.buffer.records
             assert bench.buffer.ledger.counts["refused"] == 1
             assert ("ronda_x{a}", 1.0) in {(name, v) for name, _, v in bench.receiver.samples}
@@ -640,7 +660,7 @@ def test_a_disk_that_refuses_leaves_all_in_memory_and_bounded(bench: Bench, monk
             for n in range(40):
                 made.add([bench.row(float(n)) for _ in range(5)])
                 await bench.clock.advance(15)
-                await asyncio.sleep(0.003)
+                await asyncio.sleep(0.01)  # for threads and sockets, whose time is not the fake one
             held = made.pending
             assert 50 <= held <= 120
             assert held + bench.buffer.ledger.counts["disk"] == 200

@@ -1,0 +1,47 @@
+"""An office's file as it is rendered: the agent takes it, and it listens no wider than its centre needs."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from agent.config import load_config
+from central import agents
+from central.inventory import load
+from central.target import Target
+from collectors import KINDS
+
+ROOT = Path(__file__).parents[2]
+PULLED = """
+centre: {name: Pusat, timezone: Asia/Jakarta, url: "https://pusat.example.go.id:17664", phone: "0624-000000"}
+isps: {isp-a: {name: ISP A}}
+sites:
+  s: {name: S, code: SSS, district: X, class: 24-jam, delivery: pull, address: "ADDRESS", uplinks: [{isp: isp-a, medium: fibre}]}
+"""
+
+
+def test_the_agent_takes_every_file_of_the_example(tmp_path):
+    files = agents.files(load(ROOT / "config/inventory.example.yaml"), Target())
+
+    assert len(files) > 60
+    for path, text in files.items():
+        file = tmp_path / Path(path).name
+        file.write_text(text)
+        assert load_config(file, KINDS).site == file.stem
+
+
+@pytest.mark.parametrize(
+    ("address", "listen"),
+    [
+        ("127.0.0.1:17663", "127.0.0.1:17663"),
+        ("localhost:17663", "localhost:17663"),
+        ("[::1]:17663", "[::1]:17663"),
+        ("192.0.2.7:17663", ":17663"),
+        ("kotak.example.go.id:9000", ":9000"),
+    ],
+)
+def test_a_box_that_is_its_own_centre_is_open_to_nobody_else(tmp_path, address, listen):
+    (tmp_path / "inventory.yaml").write_text(PULLED.replace("ADDRESS", address))
+    text = agents.files(load(tmp_path / "inventory.yaml"), Target())["agents/s.yaml"]
+
+    assert yaml.safe_load(text)["web"]["listen"] == listen
