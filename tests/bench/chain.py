@@ -28,9 +28,9 @@ import yaml
 from tests.bench import agent, measure
 from tests.bench.report import Row
 from tests.lab import rendered as centre
+from tests.lab.centre import Webhook
 from tests.lab.netns import until
 from tests.lab.regency import Box, Office, Regency
-from tests.lab.rendered import Webhook
 
 SEED = 1124
 LIMITS = {"ping": (10.0, 20.0), "web": (20.0, 35.0), "silent": (None, 60.0)}  # median, p95; of a silent office the worst

@@ -32,7 +32,8 @@ def rule_files() -> list[Path]:
 class Webhook:
     """What Alertmanager has said: `bodies` as they came, oldest first."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = HOOK_PORT, quiet: bool = False) -> None:
+        self.port, self.quiet = port, quiet
         self.bodies: list[dict[str, Any]] = []
         self.at: list[float] = []  # monotonic
 
@@ -44,14 +45,16 @@ class Webhook:
         return {a["labels"]["alertname"] for a in self.alerts()}
 
     def take(self, path: str, body: bytes) -> None:
-        self.at.append(time.monotonic())
-        self.bodies.append(json.loads(body))
-        print(f"\nwebhook {path}:\n{json.dumps(self.bodies[-1], indent=2, ensure_ascii=False)}")
+        now, said = time.monotonic(), json.loads(body)
+        self.bodies.append({**said, "path": path})
+        self.at.append(now)
+        if not self.quiet:
+            print(f"\nwebhook {path}:\n{json.dumps(said, indent=2, ensure_ascii=False)}")
 
     @contextmanager
     def serving(self, ns: Namespace) -> Iterator["Webhook"]:
         with ns.entered():
-            server = http.server.ThreadingHTTPServer(("127.0.0.1", HOOK_PORT), _handler(self))
+            server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         try:

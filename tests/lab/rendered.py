@@ -1,17 +1,12 @@
-"""The centre of the lab: a real Prometheus and a real Alertmanager with what `ronda central render` makes of an inventory, and a webhook
-that remembers.
+"""The rendered centre of the lab: a real Prometheus and a real Alertmanager with what `ronda central render` makes of an inventory.
 
 Law: the files are those that are rendered, and the programs start as `ronda central up` starts them. A test that can't wait says so with
 `hurried`: it shortens how often is scraped and how long a group that has just spoken is silent; the bench never does. Ports are the usual
 ones: the centre is a namespace of its own.
 """
 
-import http.server
 import json
-import threading
-import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -26,64 +21,7 @@ from central.render import write
 from central.target import detect
 from tests.lab.netns import Daemon, Lab, Namespace, until
 
-ROOT = Path(__file__).parents[2]
-RULES = ROOT / "alerts/rules"
-HOOK_PORT = 17665
 PROMETHEUS, ALERTMANAGER = "127.0.0.1:9090", "127.0.0.1:9093"
-
-
-def rule_files() -> list[Path]:
-    return sorted(p for p in RULES.glob("*.yaml") if not p.name.endswith(".test.yaml"))
-
-
-class Webhook:
-    """What Alertmanager has said: `bodies` as they came, oldest first."""
-
-    def __init__(self, port: int = HOOK_PORT, quiet: bool = False) -> None:
-        self.port, self.quiet = port, quiet
-        self.bodies: list[dict[str, Any]] = []
-        self.at: list[float] = []  # monotonic
-
-    def alerts(self, status: str = "") -> list[dict[str, Any]]:
-        """All alerts of all messages, in their order; `status` is firing, resolved or empty for both."""
-        return [a for b in list(self.bodies) for a in b["alerts"] if not status or a["status"] == status]
-
-    def names(self) -> set[str]:
-        return {a["labels"]["alertname"] for a in self.alerts()}
-
-    def take(self, path: str, body: bytes) -> None:
-        now, said = time.monotonic(), json.loads(body)
-        self.bodies.append({**said, "path": path})
-        self.at.append(now)
-        if not self.quiet:
-            print(f"\nwebhook {path}:\n{json.dumps(said, indent=2, ensure_ascii=False)}")
-
-    @contextmanager
-    def serving(self, ns: Namespace) -> Iterator["Webhook"]:
-        with ns.entered():
-            server = http.server.ThreadingHTTPServer(("127.0.0.1", self.port), _handler(self))
-        thread = threading.Thread(target=server.serve_forever, args=(0.05,))
-        thread.start()
-        try:
-            yield self
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-
-
-def _handler(hook: Webhook) -> type[http.server.BaseHTTPRequestHandler]:
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            hook.take(self.path, self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(200)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-            """The bodies are printed; the log lines would say less."""
-
-    return Handler
 
 
 def render(lab: Lab, inventory: Mapping[str, Any]) -> dict[str, str]:
@@ -96,8 +34,8 @@ def render(lab: Lab, inventory: Mapping[str, Any]) -> dict[str, str]:
 def hurried(files: Mapping[str, str]) -> dict[str, str]:
     """For tests: a scrape every 5 s, and a group_interval of 5 s, since a resolved message waits for it."""
     changes = {
-        "prometheus/prometheus.yml": ("scrape_interval: 15s", "scrape_interval: 5s\n  scrape_timeout: 5s"),
-        "alertmanager/alertmanager.yml": ("group_interval: 5m", "group_interval: 5s"),
+        "prometheus/prometheus.yml": ('scrape_interval: "15s"', "scrape_interval: 5s\n  scrape_timeout: 5s"),
+        "alertmanager/alertmanager.yml": ('group_interval: "5m"', "group_interval: 5s"),
     }
     made = dict(files)
     for path, (slow, fast) in changes.items():
