@@ -52,10 +52,6 @@ def config(inventory: Inventory, target: Target) -> dict[str, Any]:
     }
 
 
-def _pulled(inventory: Inventory) -> list[tuple[str, dict[str, str]]]:
-    return [(s.address, {"site": slug, "instance": slug}) for slug, s in inventory.active().items() if s.delivery == "pull"]
-
-
 def _scrape(job: str, targets: list[tuple[str, dict[str, str]]]) -> dict[str, Any]:
     return {"job_name": job, "static_configs": [{"targets": [address], "labels": labels} for address, labels in targets]}
 
