@@ -12,13 +12,13 @@ from tests.lab.netns import Daemon, Namespace, until
 ROOT = Path(__file__).parents[2]
 
 
-def start(ns: Namespace, config: str, listen: str, *options: str, name: str = "ronda") -> Daemon:
+def start(ns: Namespace, config: str, listen: str, *options: str, name: str = "ronda", module: str = "agent") -> Daemon:
     """`ronda run --config` in `ns`, as the installed command does it, with a data directory of its own; returns when it is ready."""
     directory = ns.lab.directory / name
     directory.mkdir(exist_ok=True)
     file = directory / "agent.yaml"
     file.write_text(config)
-    command = [sys.executable, "-m", "agent", "run", "--config", str(file), "--data-dir", str(directory / "data"), *options]
+    command = [sys.executable, "-m", module, "run", "--config", str(file), "--data-dir", str(directory / "data"), *options]
     daemon = ns.start(name, *command, env={"PYTHONPATH": str(ROOT)})
     until(lambda: _ready(ns, daemon, listen), 60, f"the agent is ready\n{daemon.output()}")
     return daemon

@@ -21,7 +21,7 @@ def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
     with tempfile.TemporaryDirectory(prefix="ronda-bench-") as directory, Office(Path(directory)) as office:
         office.nginx("x" * 8192)
         office.dnsmasq()
-        pids = {"ronda": agent.start(office.office, workload.ronda(ca=str(office.ca())), f"{OFFICE}:{workload.PORT}").pid, **_peers(office)}
+        pids = {"ronda": agent.start(office.office, workload.ronda(ca=str(office.ca())), f"{OFFICE}:{workload.PORT}").pid, **peers(office)}
         centre.prometheus(office.centre, workload.prometheus())
         _all_is_well(office)
         measure.wait(5 if quick else 45, "N1: settling")
@@ -29,7 +29,7 @@ def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
     return _rows(found), {name: [dataclasses.asdict(c) for c in costs] for name, costs in found.items()}
 
 
-def _peers(office: Office) -> dict[str, int]:
+def peers(office: Office) -> dict[str, int]:
     directory, ns = office.directory, office.office
     for name, text in (("blackbox", workload.blackbox()), ("smokeping", workload.smokeping(workload.ICMP))):
         (directory / f"{name}.yml").write_text(text)

@@ -1,5 +1,7 @@
 """Workload W−, a small office: 10 ICMP targets every second, 5 TCP, 5 HTTP(S), 5 DNS and the host every 15 s.
 
+W is W− with a switch of 50 interfaces every 60 s (tests/bench/switch.py has its series), exposed and pushed.
+
 Law: the peers get exactly the same targets as Ronda. Its lists are the only place where they stand.
 """
 
@@ -16,18 +18,22 @@ DNS = ["www", "mail", "sipd", "srikandi", "lpse"]
 PORT = 17663
 
 
-def ronda(listen: str = f"{OFFICE}:{PORT}", ca: str = "") -> str:
-    """An agent.yaml that does W−. `ca` is the file of the lab's own certificate authority."""
+def ronda(listen: str = f"{OFFICE}:{PORT}", ca: str = "", push: dict[str, Any] | None = None, gateway: str = GATEWAY) -> str:
+    """An agent.yaml that does W−; with `push`, W. `ca` is the file of the lab's own certificate authority."""
     secure = {"tls": {"ca_file": ca}} if ca else {}
     collectors: dict[str, Any] = {
-        "icmp": [{"target": t, "interval": "1s"} for t in ICMP],
+        "icmp": [{"target": gateway if t == GATEWAY else t, "interval": "1s"} for t in ICMP],
         "tcp": [{"target": t, "interval": "15s"} for t in TCP],
         "http": [{"target": t, "interval": "15s", **(secure if t.startswith("https") else {})} for t in HTTP],
         "dns": [{"target": INTERNET, "query": f"{d}.lab.test", "interval": "15s"} for d in DNS],
         "host": [{"interval": "15s"}],
         "link": [{}],
     }
-    return yaml.safe_dump({"site": "bench", "web": {"listen": listen}, "collectors": collectors}, sort_keys=False)
+    config: dict[str, Any] = {"site": "bench", "web": {"listen": listen}, "collectors": collectors}
+    if push:
+        collectors["switch"] = [{"target": gateway}]
+        config |= {"site": f"bench-{push['profile']}", "push": push}
+    return yaml.safe_dump(config, sort_keys=False)
 
 
 def many(count: int) -> list[str]:
