@@ -147,7 +147,8 @@ def test_an_alert_says_where_what_and_since_when(tmp_path: Path) -> None:
 
 
 def test_an_outage_of_another_day_says_which(tmp_path: Path) -> None:
-    alert = bench(tmp_path, {fault("rsud"): DOWN}, every="5m").alerts("Fault", "1500m")[0][0]
+    # every 4 minutes: as of Prometheus 3.0 a sample that is just as old as the lookback of 5 minutes is not seen any more
+    alert = bench(tmp_path, {fault("rsud"): DOWN}, every="4m").alerts("Fault", "1500m")[0][0]
     assert (alert.annotations["incident"], alert.annotations["since"]) == ("RSU-0101-0700", "1/1 07.00 WIB")
 
 
