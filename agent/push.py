@@ -34,6 +34,7 @@ Profile = Literal["fibre", "metered"]
 
 NEVER = -math.inf
 BEAT, PROBES, SLOW = 15.0, 60.0, 300.0  # seconds: the tiers
+METERED_BEAT = 280.0  # seconds: Go's servers close what was idle for 300 s, and each handshake costs as much as a tick
 UNCHANGED = 120.0  # seconds that an unchanged gauge may be left out
 GATHER = 0.2  # seconds that changes are gathered before they go
 SLICE = 500  # samples looked at before others get their turn: about 2 ms
@@ -47,6 +48,9 @@ STATES = frozenset({
 })  # fmt: skip
 HEARTBEAT = "ronda_heartbeat_timestamp_seconds"
 VERDICTS = frozenset({HEARTBEAT, "ronda_site_state", "ronda_verdict", "ronda_condition_active"})
+EACH_MINUTE = frozenset({
+    "ronda_probe_duration_seconds", "ronda_icmp_packets_sent_total", "ronda_icmp_packets_lost_total", "ronda_icmp_packets_late_total",
+})  # fmt: skip
 STATE = "\0state"  # no task has this name
 METERED = (  # what 60 series are spent on, in this order
     HEARTBEAT, "ronda_site_state", "ronda_verdict", "ronda_condition_active", "ronda_probe_success", "ronda_probe_reason_info",
@@ -99,10 +103,7 @@ def tier_of(metric: Metric, targeted: bool) -> float:
     """How often a series is told, seconds. `targeted`: the task probes something."""
     if metric.name in STATES or metric.name == HEARTBEAT:
         return BEAT
-    if metric.type == "histogram" or not targeted:
-        return SLOW
-    duration = metric.name.endswith("_seconds") and not metric.name.endswith("timestamp_seconds")
-    return PROBES if duration or metric.type == "counter" else SLOW
+    return PROBES if targeted and metric.name in EACH_MINUTE else SLOW
 
 
 def rank_of(sample: Sample) -> int:
@@ -228,7 +229,7 @@ class Push:
 
     @property
     def _period(self) -> float:
-        return BEAT if self._profile == "fibre" else SLOW
+        return BEAT if self._profile == "fibre" else METERED_BEAT
 
     def start(self) -> None:
         """Begins to tick: a first whole picture soon, then by the clock."""
