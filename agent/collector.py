@@ -24,16 +24,28 @@ REASONS = (
 )  # fmt: skip
 
 
+class Traffic(NamedTuple):
+    """Bytes both ways, IP headers included: what an uplink is billed for."""
+
+    sent: int = 0
+    received: int = 0
+
+    def plus(self, more: "Traffic") -> "Traffic":
+        return Traffic(self.sent + more.sent, self.received + more.received)
+
+
 class Result(NamedTuple):
     """How a probe's run ended; the scheduler turns it into the ronda_probe_* metrics. Made by succeeded() and failed().
 
     detail:  for people: what was tried and what came back; may hold addresses, so it never becomes a label
     seconds: the probe's duration where the collector knows it better than the scheduler (icmp: the round-trip time)
+    traffic: what the run cost the network, as far as the collector knows; look-ups of names are left out
     """
 
     reason: str
     detail: str = ""
     seconds: float | None = None
+    traffic: Traffic = Traffic()
 
 
 Seen = Sample | Event | Result
@@ -50,7 +62,10 @@ class Env:
 
 class Poller(Protocol):
     async def collect(self) -> Iterable[Seen]:
-        """One look: all that was seen, or raises when it could not look. Called again only after it has returned."""
+        """One look: all that was seen, or raises when it could not look. Called again only after it has returned.
+
+        A poller that depends on its interval has a method `paced(seconds)` too: it is told when it looks less often than its config says.
+        """
         ...
 
 

@@ -20,7 +20,7 @@ from typing import Annotated, Any, NamedTuple
 import h11
 
 from agent import __version__, sockets, tls
-from agent.collector import Failure
+from agent.collector import Failure, Traffic
 from agent.net import Net
 from agent.secret import read_secret
 from agent.structure import Scalar
@@ -156,13 +156,6 @@ class Reply(NamedTuple):
     def header(self, name: str) -> str:
         """The first header of that name; empty: not there."""
         return next((value for key, value in self.headers if key == name), "")
-
-
-class Traffic(NamedTuple):
-    """Bytes on the wire, both ways."""
-
-    sent: int = 0
-    received: int = 0
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -335,9 +328,9 @@ class Client:
 
     def _note(self) -> None:
         assert self._sock
-        now = _traffic(self._sock)
+        now = traffic(self._sock)
         new = Traffic(max(0, now.sent - self._counted.sent), max(0, now.received - self._counted.received))
-        self._before = Traffic(self._before.sent + new.sent, self._before.received + new.received)
+        self._before = self._before.plus(new)
         self._counted = now
 
 
@@ -349,8 +342,8 @@ class ProxyRefused(Failure):
         self.status = status
 
 
-def _traffic(sock: socket.socket) -> Traffic:
-    """What the kernel has counted of a connection. A kernel before 4.19 has no bytes_sent: then only the headers are known."""
+def traffic(sock: socket.socket) -> Traffic:
+    """What the kernel has counted of a connection so far. A kernel before 4.19 has no bytes_sent: then only the headers are known."""
     try:
         info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _TCP_INFO.size)
     except OSError:

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from agent.clock import Cancellable
-from agent.collector import Env, Kind, Poller, Result, Seen, TaskConfig, Watcher
+from agent.collector import Env, Kind, Poller, Result, Seen, TaskConfig, Traffic, Watcher
 from agent.model import Batch, Event, Histogram, Metric, Sample, Sink
 from agent.status import Status
 
@@ -57,10 +57,16 @@ RUNS_SKIPPED = Metric(
 )
 LATENESS = Metric("ronda_scheduler_lateness_seconds", "How much later than due a run began.", "histogram")
 LOOP_LAG = Metric("ronda_loop_lag_seconds", "How much later than asked the event loop woke the scheduler.", "histogram")
+PROBE_BYTES = Metric(
+    "ronda_probe_bytes_total",
+    "What probes cost, IP headers included, by the uplink it goes over; lan: it stays in the office.",
+    "counter",
+    ("kind", "uplink", "direction"),
+)
 RESTARTS = Metric("ronda_watcher_restarts_total", "Restarts of watchers that failed.", "counter", ("task",))
 METRICS = (
     PROBE_SUCCESS, PROBE_DURATION, PROBE_FAILURES, PROBE_REASON, COLLECTOR_UP,
-    COLLECTOR_DURATION, RUNS_SKIPPED, LATENESS, LOOP_LAG, RESTARTS,
+    COLLECTOR_DURATION, RUNS_SKIPPED, LATENESS, LOOP_LAG, PROBE_BYTES, RESTARTS,
 )  # fmt: skip
 
 
@@ -75,6 +81,10 @@ class Task:
     status: Status
     failures: dict[str, int]
     labels: dict[str, str]
+    interval: float  # that of the config, or longer (see pace)
+    uplink: str = ""  # where its bytes go, as the bill names it
+    spent: Traffic = Traffic()  # noqa: RUF009  (a NamedTuple is immutable)
+    runs: int = 0  # of a poller, that ended with a result
     due: float = 0.0  # of the regular run
     beside: float = 0.0  # of the one run beside it: a retry, or a look that somebody asked for
     waits: float = 0.0  # when the run was due that waits for the last one to end; 0: none does
@@ -134,6 +144,8 @@ class Scheduler:
         self._runs: set[asyncio.Task[None]] = set()
         self._watches: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
+        self._slot = SLOT
+        self.bytes: dict[tuple[str, str], Traffic] = {}  # of probes, by kind and uplink
         self.changes = 0  # of any task's state; tells the diagnosis when to judge again
 
     # -- what there is to do ------------------------------------------------------------------------------------------
@@ -150,7 +162,7 @@ class Scheduler:
         target = str(getattr(config, "target", ""))
         labels = {"task": name, "target": target, **config.labels} if target else dict(config.labels)
         status = Status(name, kind.name, target, config.labels, since=self.env.clock.now(), interval=config.interval)
-        return Task(name, kind, config, kind.build(config, self.env), status, dict.fromkeys(kind.reasons, 0), labels)
+        return Task(name, kind, config, kind.build(config, self.env), status, dict.fromkeys(kind.reasons, 0), labels, config.interval)
 
     def swap(self, tasks: dict[str, Task]) -> None:
         """Puts `tasks` in force: stops what is gone, starts what is new, leaves what was kept alone."""
@@ -158,13 +170,32 @@ class Scheduler:
             if tasks.get(name) is not old:
                 self._retire(old, replaced=name in tasks)
         new = [task for name, task in tasks.items() if self.tasks.get(name) is not task]
-        slot = slot_width(sum(1 / task.config.interval for task in tasks.values()))
+        self._slot = slot_width(sum(1 / task.config.interval for task in tasks.values()))
         self.tasks = dict(tasks)
         self._heap = [entry for entry in self._heap if not entry[2].gone]  # an hourly task would stay for an hour
         heapq.heapify(self._heap)
         for task in new:
-            task.offset = offset(self.site + task.name, task.config.interval, slot)
+            task.offset = offset(self.site + task.name, task.interval, self._slot)
             self._begin(task)
+        self._arm()
+
+    def pace(self, intervals: Mapping[str, float]) -> None:
+        """Has the pollers named look less often than their config says, all others as often as it says. Intervals in seconds.
+
+        What has not looked yet does so as soon as any new task.
+        """
+        now = self.env.clock.monotonic()
+        for task in self.tasks.values():
+            interval = max(task.config.interval, intervals.get(task.name, 0.0))
+            if task.watcher or interval == task.interval:
+                continue
+            task.interval = task.status.interval = interval
+            task.offset = offset(self.site + task.name, interval, self._slot)
+            if hasattr(task.collector, "paced"):
+                task.collector.paced(interval)
+            if task.status.at:
+                task.due = next_due(now, interval, task.offset)
+                self._push(task.due, task)
         self._arm()
 
     def _begin(self, task: Task) -> None:
@@ -201,7 +232,7 @@ class Scheduler:
         """Has every poller look within a second, without touching its schedule."""
         now = self.env.clock.monotonic()
         for task in self.tasks.values():
-            if not task.watcher and task.config.interval > 1 and task.beside <= now:
+            if not task.watcher and task.interval > 1 and task.beside <= now:
                 self._beside(now + offset(task.name, 1.0, SLOT_MIN), task)
         self._arm()
 
@@ -257,7 +288,7 @@ class Scheduler:
                 continue
             regular = due == task.due
             if regular:
-                task.due = next_due(max(now, due), task.config.interval, task.offset)
+                task.due = next_due(max(now, due), task.interval, task.offset)
                 self._push(task.due, task)
             if task.running:
                 self._overrun(task, due if regular else 0.0)
@@ -281,7 +312,7 @@ class Scheduler:
 
     def _start_waiting(self, task: Task) -> None:
         late, task.waits = self.env.clock.monotonic() - task.waits, 0.0
-        if late <= min(WAIT, task.config.interval / 2):
+        if late <= min(WAIT, task.interval / 2):
             self._start(task)
         else:
             self.skipped["overrun"] += 1
@@ -361,6 +392,8 @@ class Scheduler:
                 result = item
             else:
                 events.append(_stamped(item, now))
+        if result is not None:
+            self._spend(task, result.traffic)
         if result is not None and result.reason in OWN_REASONS:
             self._blind(task, result.detail, samples, result.reason)
             return
@@ -373,6 +406,12 @@ class Scheduler:
             task.status.text = task.kind.glance(samples)
         self._write(Batch(task.name, task.labels, now, samples, events))
 
+    def _spend(self, task: Task, traffic: Traffic) -> None:
+        task.runs += 1
+        task.spent = task.spent.plus(traffic)
+        key = task.kind.name, task.uplink
+        self.bytes[key] = self.bytes.get(key, Traffic()).plus(traffic)
+
     def _judge(self, task: Task, result: Result, now: float) -> Iterable[Sample]:
         """The ronda_probe_* samples of a run, and the task's new state."""
         moment = self.env.clock.monotonic()
@@ -384,7 +423,7 @@ class Scheduler:
             task.in_a_row = 0
         sure = moment - task.failing >= CONFIRM_OVER
         state = confirm(task.status.state, task.in_a_row if sure else min(task.in_a_row, CONFIRM - 1))
-        if state == "checking" and task.config.interval > RETRY_AFTER and not task.gone:
+        if state == "checking" and task.interval > RETRY_AFTER and not task.gone:
             self._beside(moment + RETRY_AFTER, task)
             self._arm()
         seconds = None if result.reason else (task.duration if result.seconds is None else result.seconds)
@@ -432,6 +471,9 @@ class Scheduler:
                 yield RESTARTS(task.restarts, task.name)
         for reason, n in self.skipped.items():
             yield RUNS_SKIPPED(n, reason)
+        for (kind, uplink), traffic in self.bytes.items():
+            yield PROBE_BYTES(traffic.sent, kind, uplink, "sent")
+            yield PROBE_BYTES(traffic.received, kind, uplink, "received")
         yield from self.lateness.samples()
         yield from self.loop_lag.samples()
 

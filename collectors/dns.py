@@ -22,7 +22,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any, Literal
 
-from agent.collector import Env, Failure, Kind, ProbeConfig, Result, Seen, failed, succeeded
+from agent.collector import Env, Failure, Kind, ProbeConfig, Result, Seen, Traffic, failed, succeeded
 from agent.model import Metric, Sample
 from agent.net import family_of, parse_address
 from agent.resolver import Reply, dns_query
@@ -38,6 +38,8 @@ TRUNCATED = Metric("ronda_dns_truncated", "1 if the last answer by UDP was cut o
 BAD = Metric(
     "ronda_dns_bad_replies_total", "Packets that came as a reply and were none to our question: forged, mixed up or broken.", "counter"
 )
+
+UDP, TCP = 28, 4 * 52  # bytes of headers of a question or its answer; by TCP those of a whole connection each way
 
 Rcode = Literal["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"]
 
@@ -127,6 +129,7 @@ class Look:
     server: str = ""
     reply: Reply | None = None
     records: list[dns.Record] = dataclasses.field(default_factory=list)
+    spent: Traffic = Traffic()  # noqa: RUF009  (as above)
     garbage: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
 
 
@@ -137,7 +140,7 @@ class DnsCollector:
 
     async def collect(self) -> Iterable[Seen]:
         look = await self.look()
-        return [*self._samples(look), look.result]
+        return [*self._samples(look), look.result._replace(traffic=look.spent)]
 
     def _samples(self, look: Look) -> Iterable[Sample]:
         yield BAD(self.bad)
@@ -192,9 +195,13 @@ class DnsCollector:
     async def _query(self, look: Look, name: str, edns: int) -> Reply:
         config = self.config
         query = dns_query(name, config.type, config.recursion, edns)
-        return await self.env.net.ask(
+        look.spent = look.spent.plus(Traffic(len(query.pack()) + UDP))
+        reply = await self.env.net.ask(
             look.server, query, port=config.port, source=config.source, transport=config.transport, garbage=look.garbage
         )
+        by_tcp = reply.transport == "tcp"
+        look.spent = look.spent.plus(Traffic(TCP if by_tcp else 0, reply.size + (TCP if by_tcp else UDP)))
+        return reply
 
 
 async def once(config: Config, env: Env) -> dict[str, Any]:

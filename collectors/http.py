@@ -28,6 +28,7 @@ import contextlib
 import dataclasses
 import re
 import socket
+import ssl
 import time
 import urllib.parse
 from collections.abc import Iterable, Iterator
@@ -37,8 +38,8 @@ import h11
 
 from agent import __version__
 from agent.clock import Clock
-from agent.collector import Env, Failure, Kind, ProbeConfig, Seen, failed, succeeded
-from agent.httpclient import MAX_ADDRESSES, MAX_HEAD, MAX_INTERIM, BasicAuth, HeaderValue, Url, parse_url, receive, send
+from agent.collector import Env, Failure, Kind, ProbeConfig, Seen, Traffic, failed, succeeded
+from agent.httpclient import MAX_ADDRESSES, MAX_HEAD, MAX_INTERIM, BasicAuth, HeaderValue, Url, parse_url, receive, send, traffic
 from agent.model import Event, Metric
 from agent.secret import SecretError, read_secret
 from agent.structure import Duration, Regex, Scalar, Size, Text
@@ -46,6 +47,8 @@ from agent.tls import ClientTls, Distrusted, File, TlsFacts, client_context, exp
 
 MAX_PIECES = 20_000  # chunks of a body: a mebibyte in chunks of 52 bytes; one of 1 byte each would cost 20 s of CPU
 MAX_KNOWN = 32  # leaf certificates remembered, so that a new one is told once, also behind a load balancer
+GOODBYE, SYN = Traffic(2 * 52, 2 * 52), Traffic(60)
+SHAKEN = Traffic(1_000, 4_000)  # about what a TLS handshake costs; of one that fails nobody counts the bytes
 GO_ON = {301, 302, 303, 307, 308}
 FAMILIES = {"auto": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
@@ -202,6 +205,7 @@ class Hop:
 class Run:
     hops: list[Hop] = dataclasses.field(default_factory=list)
     failure: Failure | None = None
+    spent: Traffic = Traffic()  # noqa: RUF009  (a NamedTuple is immutable)
 
     @property
     def seconds(self) -> float:
@@ -314,7 +318,12 @@ class Look:
         try:
             await exchange(sock, self._request(hop.url, method, body), hop, self.config.max_body, watch)
         finally:
-            sock.close()
+            self._part(sock)
+
+    def _part(self, sock: socket.socket) -> None:
+        """Closes a connection, and notes what it cost: two packets more each way for the goodbye."""
+        self.run.spent = self.run.spent.plus(traffic(sock)).plus(GOODBYE)
+        sock.close()
 
     def _request(self, url: Url, method: str, body: bytes) -> Request:
         own = [*self._secrets, *self.config.headers.items()] if url.origin == self._first.origin else []
@@ -343,12 +352,12 @@ class Look:
         try:
             context = client_context(self.config.tls, self.env.root)
         except BaseException:
-            sock.close()
+            self._part(sock)
             raise
         watch.again()  # the first time it loads the CAs
         name = self.config.tls.server_name or hop.url.name
         try:
-            secured = await handshake(sock, context, name)
+            secured = await self._secured(sock, context, name)
         except Distrusted as e:
             hop.tls = await self._facts_of_distrusted(hop, name, e.why)
             raise Failure("certificate", explain(e, hop.tls, self.env.clock.now())) from None
@@ -356,6 +365,13 @@ class Look:
         hop.tls = facts(secured)
         watch.again()
         return secured
+
+    async def _secured(self, sock: socket.socket, context: ssl.SSLContext, name: str) -> ssl.SSLSocket:
+        try:
+            return await handshake(sock, context, name)
+        except BaseException:
+            self.run.spent = self.run.spent.plus(SHAKEN)
+            raise
 
     async def _connect(self, hop: Hop, watch: Stopwatch) -> socket.socket:
         """A connection to the host or, with a proxy, through it."""
@@ -367,7 +383,7 @@ class Look:
             try:
                 await self._tunnel(sock, hop)
             except BaseException:
-                sock.close()
+                self._part(sock)
                 raise
         return sock
 
@@ -377,6 +393,7 @@ class Look:
             try:
                 return await self.env.net.connect_socket(address, port, self.config.source)
             except Failure as e:
+                self.run.spent = self.run.spent.plus(SYN)
                 if not left or e.reason not in ("refused", "unreachable"):
                     raise
         raise Failure("resolve", f"{hop.url.host} has no address")
@@ -396,7 +413,8 @@ class Look:
         context = client_context(self.config.tls, self.env.root, verify=False)
         try:
             sock = await self._connect(Hop(hop.url), Stopwatch(self.env.clock, {}))
-            with contextlib.closing(await handshake(sock, context, name)) as secured:
+            with contextlib.closing(await self._secured(sock, context, name)) as secured:
+                self.run.spent = self.run.spent.plus(SHAKEN)
                 return facts(secured, why)
         except Failure:
             return None
@@ -561,7 +579,7 @@ class Http:
     async def collect(self) -> Iterable[Seen]:
         run = await Look(self._config, self._env).look()
         ended = failed(run.failure.reason, run.failure.detail) if run.failure else succeeded(run.seconds)
-        return [*samples(run), *self._news(run.tls), ended]
+        return [*samples(run), *self._news(run.tls), ended._replace(traffic=run.spent)]
 
     def _news(self, found: TlsFacts | None) -> Iterator[Event]:
         if not found or not found.chain:

@@ -26,7 +26,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, ClassVar, Literal
 
 from agent import sockets
-from agent.collector import Env, Failure, Kind, ProbeConfig, Result, Seen, failed, succeeded
+from agent.collector import Env, Failure, Kind, ProbeConfig, Result, Seen, Traffic, failed, succeeded
 from agent.model import Histogram, Metric
 from agent.net import family_of, parse_address
 from agent.ping import MIN_SIZE, Line, Packet, Pinger, moment
@@ -173,7 +173,8 @@ class IcmpCollector:
         self._to: tuple[str, tuple[Any, ...]] = ("", ())  # an address, and the same as a socket address
         self._flight: collections.deque[Packet] = collections.deque()  # as sent
         self._news: asyncio.Future[None] | None = None  # what a run waits for
-        self._answer: Packet | None = None  # the last one answered since the last run ended
+        self._spent = Traffic()  # since the last run ended
+        self._answer: Packet | None = None  # the last one answered since then
         self._refusal = ""
 
     async def collect(self) -> Iterable[Seen]:
@@ -183,7 +184,12 @@ class IcmpCollector:
             result = failed(e.reason, e.detail)
         finally:
             self._answer, self._refusal = None, ""
-        return [*self.tally.samples(), result]
+        spent, self._spent = self._spent, Traffic()
+        return [*self.tally.samples(), result._replace(traffic=spent)]
+
+    def paced(self, interval: float) -> None:
+        """Looked at less often, it has longer to answer."""
+        self.config = dataclasses.replace(self.config, interval=interval)
 
     async def _run(self) -> Result:
         patience = self.config.patience
@@ -217,6 +223,7 @@ class IcmpCollector:
 
     def answered(self, packet: Packet) -> None:
         """A reply, from the line."""
+        self._spent = self._spent.plus(Traffic(received=self._size))
         if packet.replies > 1:
             self.tally.duplicate += 1
             return
@@ -242,8 +249,14 @@ class IcmpCollector:
             self._to = ("", ())  # a %zone is a number there, and another one once its interface was made anew
             raise
         self.tally.sent += 1
+        self._spent = self._spent.plus(Traffic(sent=self._size))
         self._flight.append(packet)
         return packet
+
+    @property
+    def _size(self) -> int:
+        """Bytes of a packet with its headers."""
+        return self.config.size + (48 if ":" in self._to[0] else 28)
 
     def _way(self, host: str) -> tuple[Line, tuple[Any, ...]]:
         """The line to an address, and its socket address; changes line when the address is of the other family."""

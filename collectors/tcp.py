@@ -12,6 +12,7 @@ handshake had to be sent again there is none, and the time waited counts. When t
 
 import asyncio
 import dataclasses
+import math
 import re
 import socket
 import struct
@@ -19,7 +20,7 @@ import time
 from collections.abc import Iterable
 from typing import Annotated, Any, Literal
 
-from agent.collector import Env, Failure, Kind, ProbeConfig, Result, Seen, failed, succeeded
+from agent.collector import Env, Failure, Kind, ProbeConfig, Result, Seen, Traffic, failed, succeeded
 from agent.model import Metric
 from agent.net import family_of
 from agent.structure import Scalar
@@ -33,6 +34,8 @@ PHASE = Metric(
 _LINGER = 5  # seconds that the kernel waits for a server that doesn't close its side; the default is 60
 _TCP_INFO = struct.Struct("=8B24I")  # struct tcp_info up to tcpi_total_retrans (linux/tcp.h)
 _RTT, _TOTAL_RETRANS = 8 + 15, 8 + 23
+# A connection is SYN, ACK, FIN, ACK from us and SYN-ACK, ACK, FIN from the server; IPv4, with time stamps
+_SPENT, _SYN, _RST = Traffic(60 + 3 * 52, 60 + 2 * 52), 60, 40
 _FAMILIES = {"auto": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 
 
@@ -67,6 +70,7 @@ class Look:
     address: str = ""
     phases: dict[str, float] = dataclasses.field(default_factory=dict)
     retransmits: int = 0
+    spent: Traffic = Traffic()  # noqa: RUF009  (as above)
 
 
 class TcpCollector:
@@ -75,7 +79,7 @@ class TcpCollector:
 
     async def collect(self) -> Iterable[Seen]:
         look = await self.look()
-        return [*(PHASE(seconds, phase) for phase, seconds in look.phases.items()), look.result]
+        return [*(PHASE(seconds, phase) for phase, seconds in look.phases.items()), look.result._replace(traffic=look.spent)]
 
     async def look(self) -> Look:
         """Resolves, connects, closes."""
@@ -89,6 +93,7 @@ class TcpCollector:
         except TimeoutError:
             what = f"no answer from {look.address}" if look.address else "no address"
             look.result = failed("timeout", f"{what} within {self.config.timeout:g} s")
+            look.spent = look.spent.plus(Traffic(_SYN * syns(self.config.timeout) if look.address else 0))
         return look
 
     async def _connect(self, look: Look) -> None:
@@ -101,15 +106,22 @@ class TcpCollector:
             try:
                 sock = await self.env.net.connect_socket(address, port, self.config.source)
             except Failure as e:
+                look.spent = look.spent.plus(Traffic(_SYN, _RST if e.reason == "refused" else 0))
                 if address == look.addresses[-1] or e.reason not in ("refused", "unreachable"):
                     raise
                 continue
             look.phases["connect"], look.retransmits = handshake(sock, time.monotonic() - started)
             _close(sock)
+            look.spent = look.spent.plus(_SPENT).plus(Traffic(_SYN * look.retransmits))
             return
 
     def _family(self) -> socket.AddressFamily:
         return _FAMILIES[self.config.family] or family_of(self.config.source)
+
+
+def syns(seconds: float) -> int:
+    """How many SYNs the kernel sends to who stays silent: at 0, 1, 3, 7, … s (RFC 6298 2)."""
+    return max(1, math.ceil(math.log2(seconds + 1)))
 
 
 def handshake(sock: socket.socket, waited: float) -> tuple[float, int]:

@@ -8,7 +8,7 @@ from typing import ClassVar
 import pytest
 
 from agent import scheduler
-from agent.collector import Kind, ProbeConfig, TaskConfig, failed, succeeded
+from agent.collector import Kind, ProbeConfig, TaskConfig, Traffic, failed, succeeded
 from agent.model import Event, Metric
 from agent.scheduler import Scheduler, confirm, next_due, offset
 from tests.fakes import Memory, fake_env, settle
@@ -545,5 +545,69 @@ def test_a_retry_stands_for_the_regular_run_that_falls_on_it():
         assert {t.status.state for t in s.tasks.values()} == {"down"}
         assert s.skipped == {"overrun": 0, "busy": 0}
         await s.close()
+
+    play(work())
+
+
+def test_a_paced_task_looks_less_often_and_as_before_when_it_may_again() -> None:
+    async def work():
+        s, clock, made, _ = setup([succeeded(0.1)], config=Config(interval=15.0))
+        await clock.advance(60)
+        s.pace({"test:t": 60.0})
+        before = len(made.at)
+        await clock.advance(600)
+        assert len(made.at) - before == 10
+        assert {round(b - a, 6) for a, b in itertools.pairwise(made.at[before:])} == {60.0}
+        assert s.statuses()[0].interval == 60.0
+        s.pace({})
+        before = len(made.at)
+        await clock.advance(150)
+        assert len(made.at) - before == 10
+        s.pace({"test:t": 1.0})  # never more often than the config says
+        await clock.advance(150)
+        assert len(made.at) - before == 20
+
+    play(work())
+
+
+def test_pacing_a_task_does_not_put_off_its_first_look_and_tells_it() -> None:
+    async def work():
+        s, clock, made, _ = setup([succeeded(0.1)], config=Config(interval=15.0))
+        made.told = []
+        made.paced = made.told.append
+        s.pace({"test:t": 3600.0})
+        await clock.advance(3)
+        assert len(made.at) == 1
+        assert made.told == [3600.0]
+        await clock.advance(3600)
+        assert len(made.at) == 2
+
+    play(work())
+
+
+def test_a_paced_probe_that_fails_is_tried_again_at_once() -> None:
+    async def work():
+        s, clock, made, _ = setup([succeeded(0.1)], [failed("timeout")], config=Config(interval=1.0, timeout=1.0))
+        s.pace({"test:t": 600.0})
+        await clock.advance(700)
+        assert len(made.at) >= 4
+        assert made.at[3] - made.at[1] <= 3
+        assert s.statuses()[0].state == "down"
+
+    play(work())
+
+
+def test_bytes_of_probes_are_counted_by_kind_and_uplink() -> None:
+    async def work():
+        cost = Traffic(100, 40)
+        s, clock, _, _ = setup(
+            [succeeded(0.1)._replace(traffic=cost)], [failed("send")._replace(traffic=cost)], config=Config(interval=15.0)
+        )
+        s.tasks["test:t"].uplink = "wan2"
+        await clock.advance(31)
+        found = {sample.labels: sample.value for sample in s.samples() if sample.metric.name == "ronda_probe_bytes_total"}
+        runs = s.tasks["test:t"].runs
+        assert runs >= 2
+        assert found == {("test", "wan2", "sent"): 100.0 * runs, ("test", "wan2", "received"): 40.0 * runs}
 
     play(work())

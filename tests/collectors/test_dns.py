@@ -53,7 +53,8 @@ def test_an_answer_in_full(env):
         "ronda_dns_response_bytes": len(reply(dns.message.make_query("www.example.", "A", use_edns=0), RECORD)),
         "ronda_dns_truncated": 0,
     }
-    assert result == ("", "", duration)
+    question = 12 + len(b"\3www\7example\0") + 4 + 11  # header, name, type and class, EDNS (RFC 6891 6.1.2)
+    assert result == ("", "", duration, (question + 28, int(samples["ronda_dns_response_bytes"]) + 28))
     assert asked == ["www.example. A udp"]
 
 
