@@ -27,9 +27,9 @@ from typing import Literal, NamedTuple, TypeVar
 from agent import timesync
 from agent.buffer import Buffer, Entry, Rank, Record
 from agent.centretime import CentreTime, parse_date
-from agent.collector import Env, Failure
+from agent.collector import Env, Failure, Traffic
 from agent.config import PushConfig
-from agent.httpclient import Client, ProxyRefused, Reply, Traffic, Way, parse_url
+from agent.httpclient import Client, ProxyRefused, Reply, Way, parse_url
 from agent.model import Batch, Metric, Sample
 from agent.push import Push, Row
 from agent.secret import read_secret
