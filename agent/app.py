@@ -18,17 +18,20 @@ from typing import Any
 
 from prometheus_client import ProcessCollector
 
-from agent import __version__, diagnosis, logs, registry
+from agent import __version__, absence, diagnosis, logs, registry
 from agent.buffer import Buffer, InUse
 from agent.collector import Env, Kind
 from agent.config import AgentConfig, ConfigError, discover, load_config, schema, show, task_name
-from agent.delivery import Centre
+from agent.delivery import Centre, this_boot
 from agent.diagnosis import Office, Verdict
+from agent.events import Events
 from agent.exposition import render
-from agent.model import Batch, Metric, Sample
+from agent.journal import InUse as JournalInUse
+from agent.journal import Journal
+from agent.model import Batch, Event, Metric, Sample
 from agent.registry import Registry
 from agent.scheduler import Scheduler, Task, wanted
-from agent.state import HEARTBEAT, StateFile
+from agent.state import HEARTBEAT, StateFile, uptime
 from agent.status import Status
 from agent.systemd import Notifier
 from agent.web import AdminServer, LanServer, ListenError
@@ -39,6 +42,7 @@ REDISCOVER = 60.0  # seconds between looks at gateway and resolvers, where no co
 LOOK_AROUND_EVERY = 5.0  # seconds between two looks at everything because a way out changed: a flapping link is no flood
 CHECK_NOW_EVERY = 10.0  # seconds between two askings of "check now"
 TIDY = 60.0  # seconds between looks at the buffer's bounds
+TIME_WITHIN = 900.0  # seconds after a start until the true time must be known, or nothing is said of how long nobody watched
 STUCK_AFTER = 10.0  # seconds that a due run may wait before the agent calls itself unhealthy
 
 
@@ -96,6 +100,7 @@ class Diagnosis:
             self.changes += 1
             level = logging.INFO if self.verdict.state == "ok" else logging.WARNING
             log.log(level, "verdict: %s, cause %s %s", self.verdict.state, self.verdict.cause, self.verdict.incident)
+            self._app.tell(diagnosis.change(last, self.verdict))
             self._app.save_soon()
             if self._app.centre:
                 self._app.centre.nudge()
@@ -114,15 +119,6 @@ class Diagnosis:
         return diagnosis.samples(self.verdict, self.changes)
 
 
-class EventLog:
-    """The sink that writes events to the log, until a journal keeps them."""
-
-    def write(self, batch: Batch) -> None:
-        for event in batch.events:
-            level = logging.INFO if event.severity == "info" else logging.WARNING
-            log.log(level, "event %s: %s %s", event.kind, event.message, " ".join(f"{k}={v}" for k, v in event.fields.items()))
-
-
 class App:
     """One running agent; also the `Site` that the pages show."""
 
@@ -131,15 +127,17 @@ class App:
     def __init__(self, kinds: Mapping[str, Kind], env: Env, options: Options, data_dir: Path) -> None:
         self.kinds, self.env, self.options = kinds, env, options
         self.registry = Registry()
-        self.state = StateFile(data_dir)
+        self.boot = this_boot(env.root)
+        self.state = StateFile(data_dir, self.boot.id.hex())
         self.notifier = Notifier()
         self.config, self._finding = self._whole(self._load())
-        self.scheduler = Scheduler(env, [self.registry, EventLog()], self.config.site)
+        self.scheduler = Scheduler(env, [self.registry], self.config.site)
         self.diagnosis = Diagnosis(self, self.state.read(self.config.site))
         self.scheduler.sinks.append(self.diagnosis)
         self.admin = AdminServer(self, self.listen_address(self.config), options.web_config, lifecycle=options.lifecycle)
         self.lan: LanServer | None = None
         self.centre: Centre | None = None  # where the config says push
+        self.events: Events | None = None  # once it has started
         self._data_dir = data_dir
         self._buffer: Buffer | None = None
         self._process = ProcessCollector(registry=None)
@@ -173,9 +171,15 @@ class App:
     async def start(self) -> None:
         """Starts the listeners, then the tasks. Raises OSError where it can't listen."""
         async with self._reloading:  # a SIGHUP now is for afterwards
-            await self._start()
+            try:
+                await self._start()
+            except BaseException:
+                if self.events:
+                    await self.events.close()
+                raise
 
     async def _start(self) -> None:
+        await self._open_journal()
         await self._open_buffer(self.config)
         await self.admin.start()
         if self.config.web.lan_page:
@@ -192,6 +196,7 @@ class App:
             self._chore(self._every(self.notifier.watchdog / 2, self._watchdog))
         self._chore(self._every(REDISCOVER, self._rediscover))
         self._chore(self._every(TIDY, self._tidy))
+        self._chore(self._say_absence())
         self.notifier.ready(f"watching {len(self.scheduler.tasks)} things")
 
     async def run(self) -> None:
@@ -210,6 +215,7 @@ class App:
 
     async def close(self) -> None:
         self.closing = True
+        self.tell(absence.stopped(__version__))
         chores = list(self._chores)
         for chore in chores:
             chore.cancel()
@@ -220,9 +226,11 @@ class App:
         if self.centre:  # before the tasks end: that the agent stops is not the end of its series
             await self.centre.close()
         await self.scheduler.close()
+        if self.events:
+            await self.events.close()
         if self._buffer:
             await asyncio.to_thread(self._buffer.close)
-        await self._save()
+        await asyncio.to_thread(self._write_state, ended=True)
 
     # -- reload -----------------------------------------------------------------------------------------------------------
 
@@ -313,6 +321,41 @@ class App:
             log.warning("the box's gateway or resolvers changed: watching the new ones")
             await self._swap(found, self._built(found), self.admin, self.lan)
 
+    # -- events -----------------------------------------------------------------------------------------------------------
+
+    async def _open_journal(self) -> None:
+        """Opens what keeps events. Raises OSError where another agent has it."""
+        try:  # in a thread: it reads all that it holds
+            journal = await asyncio.to_thread(Journal, self._data_dir / "journal", self.config.site, self.env.clock)
+        except JournalInUse as e:
+            raise OSError(str(e)) from None
+        self.events = Events(self.env.clock, self.boot, journal, self._events_stored)
+        self.scheduler.sinks.insert(1, self.events)
+        self.events.start()
+        self.tell(absence.started(__version__, self.state.last))
+
+    def tell(self, event: Event) -> None:
+        """An event of the agent's own, to all who want events."""
+        batch = Batch("", {}, self.env.clock.now(), (), (event,))
+        self.registry.write(batch)
+        if self.events:
+            self.events.write(batch)
+
+    def _events_stored(self) -> None:
+        """There is news for the exits."""
+
+    async def _say_absence(self) -> None:
+        """Says how long nobody watched, once the time is known: a box without a clock chip learns it from others."""
+        events, began = self.events, self.env.clock.monotonic()
+        while (base := events.base() if events else None) is None:
+            if self.env.clock.monotonic() - began > TIME_WITHIN:
+                return
+            await self.env.clock.sleep(5.0)
+        started_at = base + began
+        booted_at = base + self.env.clock.monotonic() - uptime(self.env.root)
+        if event := absence.absence(self.state.last, self.boot.id.hex(), started_at, booted_at, self.office.zone):
+            self.tell(event)
+
     # -- the way to the centre --------------------------------------------------------------------------------------------
 
     async def _open_buffer(self, config: AgentConfig) -> None:
@@ -322,6 +365,9 @@ class App:
                 self._buffer = await asyncio.to_thread(Buffer, self._data_dir / "buffer", config.site, self.env.clock)
             except InUse as e:
                 raise OSError(str(e)) from None
+            if lost := self._buffer.ledger.unclean:
+                said = f"the last run ended without warning: up to {lost} samples were in memory only, and are lost"
+                self.tell(Event("samples_lost", "warning", said, {"reason": "power_cut", "samples": str(lost)}))
 
     def _connect(self, config: AgentConfig) -> None:
         if config.push and self._buffer:
@@ -346,6 +392,8 @@ class App:
     async def _tidy(self) -> None:
         if self.centre:
             await self.centre.tidy()
+        if self.events:
+            await self.events.tidy()
 
     def _samples_for_centre(self) -> Iterable[Sample]:
         yield from self.samples()
@@ -390,9 +438,9 @@ class App:
         # in a thread: an SD card may take a second for one fdatasync, and no probe waits for it
         await asyncio.to_thread(self._write_state)
 
-    def _write_state(self) -> None:
+    def _write_state(self, *, ended: bool = False) -> None:
         with self._saving:  # what is written last is what is true now, in whatever order the threads come
-            self.state.write(self.config.site, self.diagnosis.verdict, self.env.clock.now())
+            self.state.write(self.config.site, self.diagnosis.verdict, self.env.clock.now(), ended=ended)
 
     # -- what the pages show (web.Site) -----------------------------------------------------------------------------------
 
@@ -419,6 +467,7 @@ class App:
     @property
     def problems(self) -> list[str]:
         own = [self.state.problem, self.centre.problem if self.centre else "", self._buffer.problem if self._buffer else ""]
+        own += [self.events.journal.problem if self.events else ""]
         return [*self._reload_problems, *filter(None, own), *self.admin.problems()]
 
     def statuses(self) -> list[Status]:
@@ -465,5 +514,7 @@ class App:
         yield from self.admin.samples()
         if self.centre:
             yield from self.centre.samples()
+        if self.events:
+            yield from self.events.samples()
         if self.lan:
             yield from self.lan.samples()

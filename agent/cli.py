@@ -85,6 +85,16 @@ def _parser() -> argparse.ArgumentParser:
     collectors.add_argument("kind", metavar="KIND", nargs="?")
     collectors.set_defaults(command=_collectors)
 
+    events = sub.add_parser("events", help="what happened here: link down, incident, box off; read from this box's journal")
+    events.add_argument("--since", type=_duration, metavar="1h", help="how far back, e.g. 30m, 1h, 7d; default: all that is kept, 30 days")
+    events.add_argument("--kind", metavar="KIND", help="this kind only, e.g. link_down")
+    events.add_argument("--severity", choices=("critical", "warning", "info"), help="this severity and what is graver")
+    events.add_argument("--json", action="store_true", help="one JSON object a line")
+    events.add_argument("--follow", action="store_true", help="go on with what comes; Ctrl-C ends it")
+    events.add_argument("--config", type=Path, metavar="FILE", help="for the office's time zone; default: this machine's")
+    events.add_argument("--data-dir", type=Path, metavar="DIR")
+    events.set_defaults(command=_events)
+
     doctor = sub.add_parser("doctor", help="test this box in lines that can be read aloud on the phone")
     doctor.add_argument("--config", type=Path, metavar="FILE")
     doctor.add_argument("--data-dir", type=Path, metavar="DIR")
@@ -230,6 +240,60 @@ async def _look(kind: Kind, config: Any, args: argparse.Namespace) -> dict[str, 
         if "progress" in given:
             print("\r\033[K", end="", file=sys.stderr, flush=True)
     return found
+
+
+# -- events -------------------------------------------------------------------------------------------------------------------
+
+
+def _events(args: argparse.Namespace) -> int:
+    from agent.journal import Reader
+
+    directory = (args.data_dir or _data_dir()) / "journal"
+    zone = None
+    if args.config:
+        import zoneinfo
+
+        from agent.config import load_config
+        from collectors import KINDS
+
+        zone = zoneinfo.ZoneInfo(load_config(args.config, KINDS).office.timezone)
+    try:
+        return _print_events(Reader(directory), args, zone)
+    except FileNotFoundError:
+        return _fail(f"there is no journal in {directory}: name the data directory of the agent that runs here with --data-dir")
+    except OSError as e:
+        return _fail(f"{directory} can't be read: {e.strerror}; try it as root, or as the user that the agent runs as")
+
+
+def _data_dir() -> Path:
+    """Where this user's agent keeps its data; else where the service does."""
+    from agent.state import SERVICE_DIRECTORY, default_directory
+
+    own = default_directory()
+    return own if (own / "journal").is_dir() or not (SERVICE_DIRECTORY / "journal").is_dir() else SERVICE_DIRECTORY
+
+
+def _print_events(reader: Any, args: argparse.Namespace, zone: Any) -> int:
+    import time
+
+    from agent import show
+
+    oldest = time.time() - args.since if args.since else 0.0
+    last = shown = 0
+    while True:
+        for entry in reader.entries(last):
+            last = entry.seq
+            if entry.event.last_seen >= oldest and show.wanted(entry.event, args.kind, args.severity):
+                if not args.json and not shown:
+                    print(show.event_head(zone))
+                shown += 1
+                print(show.event_json(reader.site, reader.journal, entry) if args.json else show.event_text(entry, zone), flush=args.follow)
+        if not args.follow:
+            break
+        time.sleep(1.0)
+    if not shown:
+        print("ronda: no such events are in the journal", file=sys.stderr)
+    return 0
 
 
 # -- collectors, doctor -------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import socket
 import zoneinfo
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, get_type_hints
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 import yaml
 
@@ -103,6 +103,53 @@ class PushConfig:
         return url._replace(path="/api/v1/write") if url.path == "/" else url
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class EventsConfig:
+    """A second exit for events. With `push` they go to the centre by themselves, whether this is here or not."""
+
+    syslog: Text = ""  # tls://host[:6514] or tcp://host[:601]; RFC 5424 with octet counting
+    tls: PushTls = dataclasses.field(default_factory=PushTls)
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        try:
+            collector = self.collector
+        except ValueError as e:
+            yield "syslog", str(e)
+            return
+        if collector and not collector.tls and self.tls != PushTls():
+            yield "tls", "needs a syslog that begins with tls://"
+
+    @property
+    def collector(self) -> "Collector | None":
+        """Where syslog goes; None: nowhere. Raises ValueError."""
+        return parse_collector(self.syslog) if self.syslog else None
+
+
+class Collector(NamedTuple):
+    """A syslog collector."""
+
+    host: str
+    port: int
+    tls: bool
+
+    def __str__(self) -> str:
+        return f"{'tls' if self.tls else 'tcp'}://{f'[{self.host}]' if ':' in self.host else self.host}:{self.port}"
+
+
+def parse_collector(text: str) -> Collector:
+    """`tls://siem.example.go.id:6514`. Raises ValueError with what is wrong."""
+    scheme, sep, rest = text.partition("://")
+    if not sep or scheme not in ("tls", "tcp"):
+        raise ValueError("must begin with tls:// or tcp://")
+    if scheme == "tls":
+        url = parse_url(f"https://{rest}" if re.search(r":\d+/?$", rest) else f"https://{rest.rstrip('/')}:6514")
+    else:
+        url = parse_url(f"http://{rest}" if re.search(r":\d+/?$", rest) else f"http://{rest.rstrip('/')}:601")
+    if url.path != "/":
+        raise ValueError("is a host and a port, without a path")
+    return Collector(url.host, url.port, scheme == "tls")
+
+
 def _loopback(host: str) -> bool:
     address = parse_address(host)
     return address.is_loopback if address else host == "localhost"
@@ -117,6 +164,7 @@ class AgentConfig:
     web: WebConfig = dataclasses.field(default_factory=WebConfig)
     log: LogConfig = dataclasses.field(default_factory=LogConfig)
     push: PushConfig | None = None
+    events: EventsConfig | None = None
     collectors: Any = None
     own_labels: ClassVar[Mapping[str, frozenset[str]]] = {}  # by kind: those of its metrics
 
@@ -221,6 +269,7 @@ def discover(kinds: Mapping[str, Kind], gateways: list[str], resolvers: list[str
         web=base.web,
         log=base.log,
         push=base.push,
+        events=base.events,
         collectors=collectors(**{k: v for k, v in found.items() if k in kinds}),
     )
 

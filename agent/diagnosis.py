@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from datetime import datetime, tzinfo
 from typing import Literal
 
-from agent.model import Metric, Sample
+from agent.model import Event, Metric, Sample
 from agent.status import Status
 
 SITE_STATES = ("ok", "degraded", "down", "silent", "closed", "maintenance", "planned", "retired")
@@ -172,6 +172,24 @@ def _uplink_evidence(statuses: Sequence[Status]) -> list[str]:
     """Each way out by its name, where there are several."""
     ways = ways_out(statuses)
     return [f"jalur {name}: {n.up}/{n.known} jangkar menjawab" for name, n in ways.items() if n.known] if len(ways) > 1 else []
+
+
+EVENTS = ("incident_opened", "incident_changed", "incident_closed", "verdict_changed")
+
+
+def change(before: Verdict, after: Verdict) -> Event:
+    """What a new verdict is as an event: an incident's opening, change or end, or a change without one."""
+    fields = {"state": after.state, "cause": after.cause, "confidence": after.confidence, "before": f"{before.state}, {before.cause}"}
+    said = f"the office is {after.state}, cause {after.cause} ({after.confidence})"
+    if incident := after.incident or before.incident:
+        fields["incident"] = incident
+        said = f"{incident}: {said}"
+    if after.evidence:
+        fields["evidence"] = "; ".join(after.evidence)
+    if after.incident:
+        kind = "incident_changed" if before.incident == after.incident else "incident_opened"
+        return Event(kind, "critical" if after.state == "down" else "warning", said, fields)
+    return Event("incident_closed" if before.incident else "verdict_changed", "info", said, fields)
 
 
 def samples(verdict: Verdict, changes: int) -> Iterable[Sample]:

@@ -1,17 +1,19 @@
-"""Findings as text for a terminal: what `ronda once` and `ronda collectors` print.
+"""Findings as text for a terminal: what `ronda once`, `ronda events` and `ronda collectors` print.
 
 Law: text from the network is made printable; nothing is left out, long lists included.
 """
 
 import dataclasses
 import inspect
+import json
 import typing
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, tzinfo
 from typing import Any
 
 from agent.collector import Env, Kind, Result
 from agent.model import Event, Sample
+from agent.wire.event import Entry, encode
 
 
 def printable(value: Any) -> str:
@@ -91,6 +93,42 @@ def _plain(seen: Sequence[Any]) -> dict[str, Any]:
 def _labels(sample: Sample) -> dict[str, str]:
     names = (*sample.metric.labels, "le") if sample.suffix == "_bucket" else sample.metric.labels
     return {"labels": ", ".join(f"{k}={v}" for k, v in zip(names, sample.labels, strict=True))}
+
+
+# -- events ------------------------------------------------------------------------------------------------------------------------
+
+SEVERITY = {"critical": "GAWAT", "warning": "PERHATIAN", "info": "INFO"}
+
+
+def wanted(event: Event, kind: str | None, severity: str | None) -> bool:
+    """Whether it is of this kind, and of this severity or a graver one."""
+    order = list(SEVERITY)
+    return kind in (None, event.kind) and (severity is None or order.index(event.severity) <= order.index(severity))
+
+
+def event_head(zone: tzinfo | None) -> str:
+    """What stands above the events: in which zone's time they are told."""
+    return f"waktu ({datetime.now(UTC).astimezone(zone):%Z})"
+
+
+def event_text(entry: Entry, zone: tzinfo | None) -> str:
+    """An event as one line, and its evidence below it. `~`: no clock that can be believed gave the time."""
+    event = entry.event
+    first, last = (datetime.fromtimestamp(at, UTC).astimezone(zone) for at in (event.first_seen, event.last_seen))
+    until = f" … {last:%H:%M:%S}" if f"{first:%x%X}" != f"{last:%x%X}" else ""
+    times = f" ({event.count}×{until})" if event.count > 1 else ""
+    when = f"{first:%Y-%m-%d %H:%M:%S}{'~' if entry.unsure else ' '}"
+    line = f"{when} {SEVERITY[event.severity]:10} {event.kind}: {printable(event.message)}{times}"
+    said = {**({"task": entry.task} if entry.task else {}), **entry.labels, **event.fields}
+    evidence = "  ".join(f"{printable(name)}={printable(value)}" for name, value in said.items() if value)
+    return f"{line}\n{'':21}{evidence}" if evidence else line
+
+
+def event_json(site: str, journal: str, entry: Entry) -> str:
+    """An event as one JSON object: as it leaves for the centre, with whose it is and its time to be read."""
+    when = datetime.fromtimestamp(entry.event.last_seen, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    said = {"time": when, "site": site, "journal": journal, **json.loads(encode(entry, abroad=True))}
+    return json.dumps(said, ensure_ascii=False)
 
 
 def kinds(table: Mapping[str, Kind]) -> str:

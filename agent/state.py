@@ -10,7 +10,7 @@ import logging
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from agent.diagnosis import CAUSES, SITE_STATES, Verdict
 
@@ -18,6 +18,7 @@ log = logging.getLogger("ronda.state")
 
 HEARTBEAT = 600.0  # seconds
 MAX_BYTES = 16 << 10
+SERVICE_DIRECTORY = Path("/var/lib/ronda")  # of config/systemd/ronda.service
 LATEST = 253402300800.0  # the year 10000, where datetime ends
 
 
@@ -29,11 +30,21 @@ def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
     return (Path(base) if base else Path("~/.local/state").expanduser()) / "ronda"
 
 
-class StateFile:
-    """`problem` says in words why the last write failed; empty: it did not."""
+class Last(NamedTuple):
+    """The run before this one: when it was last known to live (wall seconds; 0: there was none), whether it ended well, in which boot."""
 
-    def __init__(self, directory: Path) -> None:
+    alive_at: float = 0.0
+    ended: bool = True
+    boot: str = ""
+
+
+class StateFile:
+    """`problem` says in words why the last write failed; empty: it did not. `last` is known once it was read."""
+
+    def __init__(self, directory: Path, boot: str = "") -> None:
         self.path = directory / "state.json"
+        self.last = Last()
+        self._boot = boot
         self.failures = 0
         self.problem = ""
 
@@ -45,6 +56,7 @@ class StateFile:
             kept = held["verdict"]
             if held["site"] != site:
                 return None
+            self.last = _last(held)
             state, cause, since = kept["state"], kept["cause"], float(kept["since"])
             if state not in SITE_STATES or cause not in CAUSES or not 0 <= since < LATEST:
                 raise ValueError("not a verdict of this version")
@@ -55,10 +67,10 @@ class StateFile:
             log.warning("%s can't be used, starting afresh: %r", self.path, e)
             return None
 
-    def write(self, site: str, verdict: Verdict, now: float) -> bool:
-        """Replaces the file. False when the disk refuses; `problem` then says why."""
+    def write(self, site: str, verdict: Verdict, now: float, *, ended: bool = False) -> bool:
+        """Replaces the file. False when the disk refuses; `problem` then says why. `ended`: nothing comes after it, all is well."""
         kept = {"state": verdict.state, "cause": verdict.cause, "since": verdict.since, "incident": verdict.incident}
-        data = json.dumps({"site": site, "alive_at": now, "verdict": kept}).encode()
+        data = json.dumps({"site": site, "alive_at": now, "ended": ended, "boot": self._boot, "verdict": kept}).encode()
         try:
             self._replace(data)
         except OSError as e:
@@ -89,3 +101,18 @@ class StateFile:
         if problem != self.problem:
             log.error("can't write %s: %s; the open incident would be forgotten at a restart", self.path, error.strerror)
         self.problem = problem
+
+
+def _last(held: Mapping[str, Any]) -> Last:
+    """What the file says of its run. One of an older version says nothing of how it ended."""
+    alive_at = held.get("alive_at", 0.0)
+    known = isinstance(alive_at, (int, float)) and 0 < alive_at < LATEST
+    return Last(float(alive_at), bool(held.get("ended", True)), str(held.get("boot", ""))[:64]) if known else Last()
+
+
+def uptime(root: Path) -> float:
+    """Seconds since the boot; 0 where nobody tells."""
+    try:
+        return float((root / "proc/uptime").read_text().split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0.0

@@ -25,7 +25,7 @@ MAX_LINE = 32 << 10  # bytes of a line
 MAX_MESSAGE, MAX_VALUE, MAX_NAME, MAX_FIELDS = 500, 1000, 64, 32  # characters; fields, and labels
 MAX_FIELDS_SIZE = 2000  # characters of all fields together, beside at most one for each that is over
 MAX_COUNT = 1 << 53
-LATEST = 253402300799.0  # the end of the year 9999
+LATEST = 253402214400.0  # the year 9999 but for its last day, so that it can be told in every zone
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
 _KEYS = frozenset({"seq", "kind", "severity", "message", "first", "last", "count", "task", "labels", "fields", "unsure", "boot", "mono"})
 
