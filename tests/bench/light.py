@@ -8,9 +8,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from tests.bench import agent, measure, workload
 from tests.bench.report import Row
-from tests.lab import centre
+from tests.lab import rendered
 from tests.lab.netns import until
 from tests.lab.office import OFFICE, Office
 
@@ -22,7 +24,7 @@ def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
         office.nginx("x" * 8192)
         office.dnsmasq()
         pids = {"ronda": agent.start(office.office, workload.ronda(ca=str(office.ca())), f"{OFFICE}:{workload.PORT}").pid, **peers(office)}
-        centre.prometheus(office.centre, workload.prometheus())
+        rendered.prometheus(office.centre, {"prometheus/prometheus.yml": yaml.safe_dump(workload.prometheus(), sort_keys=False)})
         _all_is_well(office)
         measure.wait(5 if quick else 45, "N1: settling")
         found = measure.windows(pids, 10 if quick else 60, 1 if quick else 3, "N1")
@@ -51,7 +53,7 @@ def _all_is_well(office: Office) -> None:
     def well() -> bool:
         probes = len(workload.TCP) + len(workload.HTTP) + len(workload.DNS)
         one = f"count(up == 1) == {3 + probes} and count(probe_success == 1) == {probes} "
-        return bool(centre.query(office.centre, one + f"and count(ronda_probe_success == 1) == {probes + len(workload.ICMP)}"))
+        return bool(rendered.query(office.centre, one + f"and count(ronda_probe_success == 1) == {probes + len(workload.ICMP)}"))
 
     until(well, 90, "all probes of W− succeed", every=1.0)
 
