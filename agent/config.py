@@ -17,10 +17,11 @@ import yaml
 from agent.collector import Kind, TaskConfig
 from agent.httpclient import BasicAuth, Url, parse_url
 from agent.sockets import parse_address
-from agent.structure import ConfigError, Listen, Scalar, Slug, Text, load, loads
+from agent.structure import ConfigError, Listen, Scalar, Size, Slug, Text, load, loads
 from agent.tls import ClientTls, File
 
 MAX_TASKS = 2000
+MIN_BUDGET = 50_000_000  # bytes a month: the metered push takes some 25 MB, and a few probes the rest
 ANCHORS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")  # three networks of three owners: one of them down is not the internet down
 
 
@@ -72,6 +73,7 @@ class PushConfig:
 
     url: Text  # judged in problems(), so that no message repeats a password
     profile: Literal["fibre", "metered"] = "fibre"
+    budget: Size | None = None  # bytes that each uplink may carry in a month, e.g. 3GB (agent/budget.py)
     token_file: File | None = None
     basic_auth: BasicAuth | None = None
     tls: PushTls = dataclasses.field(default_factory=PushTls)
@@ -95,6 +97,8 @@ class PushConfig:
             yield "proxy_auth", "needs a proxy"
         if self.token_file and self.basic_auth:
             yield "token_file", "does not go with basic_auth"
+        if self.budget is not None and self.budget < MIN_BUDGET:
+            yield "budget", "is for a month, and less than what the signs of life alone take (at least 50MB)"
 
     @property
     def receiver(self) -> Url:
