@@ -20,6 +20,9 @@ from agent.wire import dns
 __all__ = ["Net", "failure_from", "family_of", "parse_address", "parse_route", "parse_route6"]
 
 _RTF_UP, _RTF_GATEWAY, _RTF_REJECT = 0x1, 0x2, 0x200
+_IFF_POINTOPOINT = 0x10
+
+Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 class Net:
@@ -48,6 +51,18 @@ class Net:
     def gateways(self) -> list[str]:
         """The default gateways of the box now (IPv4, then IPv6 with %interface), lowest metric first; empty: none."""
         return parse_route(self._read("proc/net/route")) + parse_route6(self._read("proc/net/ipv6_route"))
+
+    def neighbours(self) -> list[Network]:
+        """The networks that the box is connected to directly: what goes there leaves by no uplink. Tunnels and modems are none."""
+        return [
+            network
+            for device, network in parse_networks(self._read("proc/net/route")) + parse_networks6(self._read("proc/net/ipv6_route"))
+            if not self._point_to_point(device)
+        ]
+
+    def _point_to_point(self, device: str) -> bool:
+        flags = self._read(f"sys/class/net/{device}/flags").strip()
+        return bool(int(flags, 16) & _IFF_POINTOPOINT) if flags else False
 
     def resolvers(self) -> list[str]:
         """The servers of etc/resolv.conf now; empty: none."""
@@ -113,6 +128,29 @@ def parse_route6(text: str) -> list[str]:
             address = ipaddress.IPv6Address(bytes.fromhex(fields[4]))
             found.append((int(fields[5], 16), f"{address}%{fields[9]}" if address.is_link_local else str(address)))
     return _by_metric(found)
+
+
+def parse_networks(text: str) -> list[tuple[str, Network]]:
+    """(interface, network) of each network in the text of proc/net/route that is reached without a gateway."""
+    found: list[tuple[str, Network]] = []
+    for line in text.splitlines()[1:]:
+        fields = line.split()
+        if len(fields) < 8 or int(fields[3], 16) & (_RTF_UP | _RTF_GATEWAY | _RTF_REJECT) != _RTF_UP or int(fields[7], 16) == 0:
+            continue
+        address, mask = (int(field, 16).to_bytes(4, sys.byteorder) for field in (fields[1], fields[7]))
+        found.append((fields[0], ipaddress.IPv4Network((address, int.from_bytes(mask).bit_count()), strict=False)))
+    return found
+
+
+def parse_networks6(text: str) -> list[tuple[str, Network]]:
+    """The same in the text of proc/net/ipv6_route. The box's own addresses and multicast stand there too; they do no harm."""
+    found: list[tuple[str, Network]] = []
+    for line in text.splitlines():
+        fields = line.split()
+        if len(fields) < 10 or int(fields[8], 16) & (_RTF_UP | _RTF_GATEWAY | _RTF_REJECT) != _RTF_UP or int(fields[1], 16) == 0:
+            continue
+        found.append((fields[9], ipaddress.IPv6Network((bytes.fromhex(fields[0]), int(fields[1], 16)), strict=False)))
+    return found
 
 
 def _is_gateway(flags: int) -> bool:
