@@ -19,6 +19,7 @@ from typing import Any
 from prometheus_client import ProcessCollector
 
 from agent import __version__, absence, diagnosis, logs, registry
+from agent.budget import Ration
 from agent.buffer import Buffer, InUse
 from agent.collector import Env, Kind
 from agent.config import AgentConfig, ConfigError, discover, load_config, schema, show, task_name
@@ -140,6 +141,7 @@ class App:
         self.events: Events | None = None  # once it has started
         self._data_dir = data_dir
         self._buffer: Buffer | None = None
+        self._ration = Ration(data_dir)
         self._process = ProcessCollector(registry=None)
         self._reload_ok, self._reloaded_at = True, env.clock.now()
         self._reload_problems: list[str] = []
@@ -191,11 +193,13 @@ class App:
                 raise
         self._connect(self.config)
         self.scheduler.swap(self._built(self.config))
+        self._pace()
         self._chore(self._every(HEARTBEAT, self._save))
         if self.notifier.watchdog:
             self._chore(self._every(self.notifier.watchdog / 2, self._watchdog))
         self._chore(self._every(REDISCOVER, self._rediscover))
         self._chore(self._every(TIDY, self._tidy))
+        self._chore(self._every(TIDY, self._budget))
         self._chore(self._say_absence())
         self.notifier.ready(f"watching {len(self.scheduler.tasks)} things")
 
@@ -230,6 +234,8 @@ class App:
             await self.events.close()
         if self._buffer:
             await asyncio.to_thread(self._buffer.close)
+        self._pace()
+        await asyncio.to_thread(self._ration.save, self.env.clock.monotonic(), at_once=True)
         await asyncio.to_thread(self._write_state, ended=True)
 
     # -- reload -----------------------------------------------------------------------------------------------------------
@@ -297,7 +303,9 @@ class App:
         self.config, self.admin, self.lan = config, admin, lan
         logs.setup(config.log.level, config.log.format)
         self.scheduler.swap(built)
+        self._pace()
         await self._reconnect(config)
+        self._pace()
         for server in gone:
             self._chore(server.close())
 
@@ -395,6 +403,26 @@ class App:
         if self.events:
             await self.events.tidy()
 
+    def _pace(self) -> None:
+        """Has probes and push go as fast as their uplinks can bear."""
+        centre = self.centre
+        wall, mono = self.env.clock.now(), self.env.clock.monotonic()
+        sure = centre is not None and centre.delivery.centre.known
+        seen = {task.name: (task.runs, task.spent) for task in self.scheduler.tasks.values()}
+        ways = self._ration.look(
+            self.config, self.env.net, seen, self.scheduler.bytes, centre.spent if centre else 0.0,
+            mono + centre.delivery.centre.base(wall, mono) if centre and sure else wall, self.office.zone, sure=sure,
+        )  # fmt: skip
+        for task in self.scheduler.tasks.values():
+            task.uplink = ways.get(task.name, "")
+        self.scheduler.pace(self._ration.plan.intervals)
+        if centre:
+            centre.push.pace(self._ration.plan.push)
+
+    async def _budget(self) -> None:
+        self._pace()
+        await asyncio.to_thread(self._ration.save, self.env.clock.monotonic())
+
     def _samples_for_centre(self) -> Iterable[Sample]:
         yield from self.samples()
         for family in self._process.collect():
@@ -466,7 +494,7 @@ class App:
 
     @property
     def problems(self) -> list[str]:
-        own = [self.state.problem, self.centre.problem if self.centre else "", self._buffer.problem if self._buffer else ""]
+        own = [self._ration.problem, self.state.problem, self.centre.problem if self.centre else "", self._buffer.problem if self._buffer else ""]
         own += [self.events.journal.problem if self.events else ""]
         return [*self._reload_problems, *filter(None, own), *self.admin.problems()]
 
@@ -509,6 +537,7 @@ class App:
         yield registry.STATE_FAILURES(self.state.failures)
         yield registry.CHORE_FAILURES(self._chore_failures)
         yield from self.scheduler.samples()
+        yield from self._ration.samples()
         yield from self.registry.samples()
         yield from self.diagnosis.samples()
         yield from self.admin.samples()

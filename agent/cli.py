@@ -160,6 +160,7 @@ def _run(args: argparse.Namespace) -> int:
 
 
 def _check(args: argparse.Namespace) -> int:
+    from agent import budget
     from agent.config import discover, load_config, task_name
     from collectors import KINDS
 
@@ -168,9 +169,11 @@ def _check(args: argparse.Namespace) -> int:
         env = _env()
         config = discover(KINDS, env.net.gateways(), env.net.resolvers(), config)
         print("no tasks are configured; this is what Ronda would watch here:")
-    tasks = list(config.tasks())
+    tasks, slower = list(config.tasks()), budget.preview(config, _env().net).intervals
     for kind, task in tasks:
-        print(f"  {task_name(kind, task)}, every {task.interval:g} s")
+        name = task_name(kind, task)
+        longer = f", stretched to {slower[name]:g} s to fit what its uplink may carry" if name in slower else ""
+        print(f"  {name}, every {task.interval:g} s{longer}")
     print(f"{args.config or 'ronda'}: fine, {len(tasks)} tasks for site {config.site}")
     return 0
 

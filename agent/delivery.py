@@ -648,6 +648,11 @@ class Centre:
         await self.delivery.close()
 
     @property
+    def spent(self) -> float:
+        """Bytes on the way to the centre so far, both ways."""
+        return float(sum(sum(traffic) for traffic in self.delivery.bytes.values()))
+
+    @property
     def problem(self) -> str:
         return f"push: {self.delivery.problem}" if self.delivery.problem else ""
 

@@ -235,6 +235,16 @@ class Push:
         """Begins to tick: a first whole picture soon, then by the clock."""
         self._alarm = self._clock.call_at(self._clock.monotonic() + FIRST, self._first)
 
+    def pace(self, profile: Profile) -> None:
+        """Goes on as this profile from now on: with what the month's budget has left."""
+        if profile == self._profile or self.closed:
+            return
+        self._profile = profile
+        if self._alarm:
+            self._alarm.cancel()
+            self._arm()
+            self._look(SLOW)
+
     def _first(self) -> None:
         self.refresh()
         self._arm()
