@@ -199,7 +199,6 @@ class App:
             self._chore(self._every(self.notifier.watchdog / 2, self._watchdog))
         self._chore(self._every(REDISCOVER, self._rediscover))
         self._chore(self._every(TIDY, self._tidy))
-        self._chore(self._every(TIDY, self._budget))
         self._chore(self._say_absence())
         self.notifier.ready(f"watching {len(self.scheduler.tasks)} things")
 
@@ -398,6 +397,8 @@ class App:
                 self.centre.write(batch)
 
     async def _tidy(self) -> None:
+        self._pace()
+        await asyncio.to_thread(self._ration.save, self.env.clock.monotonic())
         if self.centre:
             await self.centre.tidy()
         if self.events:
@@ -418,10 +419,6 @@ class App:
         self.scheduler.pace(self._ration.plan.intervals)
         if centre:
             centre.push.pace(self._ration.plan.push)
-
-    async def _budget(self) -> None:
-        self._pace()
-        await asyncio.to_thread(self._ration.save, self.env.clock.monotonic())
 
     def _samples_for_centre(self) -> Iterable[Sample]:
         yield from self.samples()
