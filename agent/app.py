@@ -491,7 +491,8 @@ class App:
 
     @property
     def problems(self) -> list[str]:
-        own = [self._ration.problem, self.state.problem, self.centre.problem if self.centre else "", self._buffer.problem if self._buffer else ""]
+        own = [self.state.problem, self.centre.problem if self.centre else "", self._buffer.problem if self._buffer else ""]
+        own += [self._ration.problem]
         own += [self.events.journal.problem if self.events else ""]
         return [*self._reload_problems, *filter(None, own), *self.admin.problems()]
 
