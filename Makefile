@@ -30,6 +30,7 @@ up: install
 ## make test      sets up (as root also the Debian packages that tests drive) and runs every test
 test: install
 	@sh .ci/packages tests
+	@sh .ci/newer $(VENV)/newer || true
 	@exec $(BIN)/python -m pytest $(T)
 
 ## make install   the environment in .venv, with the command .venv/bin/ronda

@@ -2,23 +2,27 @@
 
 Law: a test that can't run here is skipped with a reason that names what is missing, and the end of the run lists them: nothing is
 left out in silence. `@pytest.mark.lab` needs root and network namespaces, `@pytest.mark.browser` a Chromium,
-`@pytest.mark.needs("nginx", "promtool")` these programs on the PATH.
+`@pytest.mark.needs("nginx", "promtool")` these programs on the PATH. A test that asks for `each_version` runs twice: with the Prometheus
+and Alertmanager that are installed, and with those that `.ci/newer` fetched.
 """
 
 import functools
 import os
 import shutil
 import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from central.target import Target, detect
 from tests.lab.netns import Lab, sweep
 from tests.lab.office import Office
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+NEWER = Path(os.environ.get("RONDA_NEWER") or f"{sys.prefix}/newer")  # where `make test` has .ci/newer fetch to
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # where Debian keeps nginx, dnsmasq and ip; not on an ordinary user's PATH
 
 
@@ -66,6 +70,17 @@ def _no_lab() -> tuple[str, ...]:
     subprocess.run(["ip", "netns", "del", f"rt-probe-{os.getpid()}"], check=True)
     sweep()
     return ()
+
+
+@pytest.fixture(scope="module", params=["installed", "newer"])
+def each_version(request: pytest.FixtureRequest) -> Iterator[Target]:
+    """Puts Prometheus, Alertmanager and their tools first on the PATH; what to render for them is what is detected there."""
+    if request.param == "newer" and not (NEWER / "suite").exists():
+        pytest.skip(f"needs current versions of Prometheus and Alertmanager (sh .ci/newer {NEWER})")
+    with pytest.MonkeyPatch.context() as patched:
+        if request.param == "newer":
+            patched.setenv("PATH", f"{NEWER}/bin:{os.environ['PATH']}")
+        yield detect()
 
 
 @pytest.fixture

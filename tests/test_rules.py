@@ -32,6 +32,7 @@ def test_there_are_rules() -> None:
 
 
 @pytest.mark.needs("promtool")
+@pytest.mark.usefixtures("each_version")
 @pytest.mark.parametrize("file", FILES, ids=lambda f: f.stem)
 def test_promtool_accepts_and_the_rules_do_what_their_tests_say(file: Path) -> None:
     checked = subprocess.run(["promtool", "check", "rules", file.name], cwd=file.parent, capture_output=True, text=True, check=False)

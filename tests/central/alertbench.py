@@ -22,7 +22,7 @@ from typing import Any
 from central import alertmanager
 from central.inbox import Inbox
 from central.inventory import Inventory, load
-from central.target import Target
+from central.target import Target, detect
 
 PROGRAM = "prometheus-alertmanager"
 TOKEN = "123456:a-token-of-the-tests"
@@ -170,7 +170,7 @@ def bench(folder: Path, text: str = INVENTORY, program: str = PROGRAM, target: T
     mails = MailServer()
     with Inbox() as inbox, mails.serving():
         made = inventory(folder, text, inbox.url, mails.address)
-        config = write(alertmanager.files(made, target or Target()), folder / "rendered")
+        config = write(alertmanager.files(made, target or detect()), folder / "rendered")
         shortened = config.read_text()
         for long, brief in SHORTER.items():
             shortened = shortened.replace(long, brief)

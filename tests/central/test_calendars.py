@@ -122,6 +122,7 @@ def moments(calendar: Calendar) -> Iterator[datetime]:
 
 
 @pytest.mark.needs("promtool")
+@pytest.mark.usefixtures("each_version")
 @pytest.mark.parametrize(
     ("name", "zone"),
     [
@@ -153,6 +154,7 @@ def promtool(where: Path, tests: list[dict[str, object]]) -> "subprocess.Complet
 
 
 @pytest.mark.needs("promtool")
+@pytest.mark.usefixtures("each_version")
 def test_the_comparison_can_fail(calendars, tmp_path):
     """A test that can't fail proves nothing: a wrong expectation is refused."""
     tests = [{"expr": calendars["lima-hari"].promql(), "eval_time": "1s", "exp_samples": [{"labels": "{}", "value": 1}]}]

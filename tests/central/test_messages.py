@@ -28,8 +28,8 @@ SITE_DOWN = {
 
 
 @pytest.fixture(scope="module")
-def centre(tmp_path_factory):
-    with bench(tmp_path_factory.mktemp("alertmanager")) as made:
+def centre(tmp_path_factory, each_version):
+    with bench(tmp_path_factory.mktemp("alertmanager"), target=each_version) as made:
         yield made
 
 
@@ -190,14 +190,14 @@ def quoted(text: str) -> str:
 
 
 @pytest.fixture(scope="module")
-def hostile(tmp_path_factory):
+def hostile(tmp_path_factory, each_version):
     sites = "".join(
         f"  {slug}: {{name: {quoted(name)}, code: H{i}, class: 24-jam, contacts: [{{name: {quoted(name)}, phone: '0'}}],"
         f" uplinks: [{{isp: isp-x, medium: fibre, customer: {quoted(name[:100])}}}]}}\n"
         for i, (slug, name) in enumerate(NAMES.items(), 10)
     )
     isp = f"isps: {{isp-x: {{name: {quoted(NAMES['markup'])}, noc: '<b>1</b>'}}, "
-    with bench(tmp_path_factory.mktemp("hostile"), INVENTORY.replace("isps: {", isp) + sites) as made:
+    with bench(tmp_path_factory.mktemp("hostile"), INVENTORY.replace("isps: {", isp) + sites, target=each_version) as made:
         yield made
 
 

@@ -14,7 +14,7 @@ from central import prometheus, rules, yamltext
 from central.target import shipped
 from tests.central.promtest import SITES, Bench, inventory
 
-pytestmark = pytest.mark.needs("promtool")
+pytestmark = [pytest.mark.needs("promtool"), pytest.mark.usefixtures("each_version")]
 
 ALERTS = """
 groups:
