@@ -1,8 +1,8 @@
-"""The durable buffer: what could not be delivered yet, on disk, and the ledger of what never will be.
+"""The durable buffer: the samples that could not be delivered yet, on disk.
 
 Law: what `append` has taken survives a kill and a power cut. Bounded by bytes and by age; what must go goes by rank, and every
-sample that goes is counted by its reason. Order is by sequence number; no wall clock is asked but to judge age. A disk that
-refuses (full, read-only, broken) is said once and counted, the records stay with the caller, and all works again when it does.
+sample that goes is counted by its reason (agent/ledger.py). Order is by sequence number; no wall clock is asked but to judge age. A
+disk that refuses (full, read-only, broken) is said once and counted, the records stay with the caller, and all works again when it does.
 
 On disk: `<sequence>-<rank>.seg` (agent/wire/segment.py), one chain of append-only segments a rank, so that thinning is deleting;
 `ledger.json`, replaced atomically. What is not ours is set aside (`….aside`) or left alone, never deleted.
@@ -15,7 +15,7 @@ How to use it (all methods but `samples` may wait for the disk: call them in a t
     buffer.give_up(entries, "refused") # never will be: counted
     buffer.tidy(now)                   # every minute or so; now=None while the wall clock is not trusted: nothing expires then
     buffer.ledger.add("refused", n)    # samples that never came to the disk
-    buffer.ledger.at_risk = n          # the most samples that memory alone holds: what a power cut costs, said at the next start
+    if buffer.ledger.holds(n): buffer.save()  # memory alone holds n samples now: what a power cut costs, said at the next start
     buffer.close()                     # after the last append: the next start then knows that nothing was lost
 A record's `at` is trusted wall time, or 0 while the true time is unknown (such a record expires with the next known one after it).
 """
@@ -25,7 +25,6 @@ import enum
 import errno
 import fcntl
 import heapq
-import json
 import logging
 import math
 import os
@@ -33,9 +32,10 @@ import re
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from agent.clock import Clock
+from agent.ledger import REASONS, Ledger
 from agent.model import Metric, Sample
 from agent.wire import segment as codec
 
@@ -44,22 +44,10 @@ log = logging.getLogger("ronda.buffer")
 MAX_BYTES = 64 << 20
 MAX_AGE = 7 * 86400.0
 SEGMENT_BYTES = 1 << 20
-SAVE_EVERY = 60.0  # seconds: how often the ledger's file may be written; what is younger is covered by `at_risk`
+SAVE_EVERY = 60.0  # seconds: how often the ledger's file is written; what is younger is covered by its `at_risk`
 AGE_EVERY = 600.0  # seconds between looks for what is too old
+RELAX_EVERY = 3600.0  # seconds after which the ledger forgets how much memory held at most
 AHEAD = 86400.0  # seconds: a record stamped further ahead of a trusted now has no known time
-LEDGER_BYTES = 64 << 10
-
-# Why a sample was not delivered.
-REASONS = (
-    "thinned",  # a histogram's buckets, given up first for room; its sum, count and lost stay
-    "overflow",  # the oldest, given up for room
-    "expired",  # older than the buffer keeps
-    "refused",  # the receiver said that it will never take it
-    "corrupt",  # damaged on the disk after it was written
-    "disk",  # the disk refused, and memory was full too
-    "clock",  # its true time could not be told
-    "power_cut",  # at most so many were in memory only when the agent ended without warning (power, kill)
-)
 
 BYTES = Metric("ronda_buffer_bytes", "Size of the buffer of what is not yet delivered, on disk.")
 RECORDS = Metric("ronda_buffer_records", "Records in the buffer on disk.")
@@ -82,7 +70,6 @@ class Rank(enum.IntEnum):
     BUCKETS = 0  # of histograms
     SAMPLES = 1
     VERDICTS = 2
-    EVENTS = 3
 
 
 class Record(NamedTuple):
@@ -103,100 +90,6 @@ class Entry(NamedTuple):
     data: bytes
     segment: str
     stored: codec.Stored
-
-
-class Ledger:
-    """What was not delivered, by reason, since this site's first day; and how far each segment was delivered. One small file.
-
-    unclean: samples put to "power_cut" by this start, because the run before ended without warning; 0: it ended well
-    at_risk: set by the owner: the most samples that only memory holds at any moment
-    cursors: segment name -> (offset, samples before it) up to where it was delivered
-    """
-
-    def __init__(self, directory: Path, site: str) -> None:
-        self.path, self._site = directory / "ledger.json", site
-        self.counts = dict.fromkeys(REASONS, 0)
-        self.cursors: dict[str, tuple[int, int]] = {}
-        self.at_risk = 0
-        self.unclean = 0
-        self._counting = threading.Lock()
-        self._saved: dict[str, Any] = {}
-
-    def add(self, reason: str, samples: int) -> None:
-        """Never waits for the disk. Raises KeyError for a reason that is none of REASONS."""
-        with self._counting:
-            self.counts[reason] += samples
-
-    @property
-    def total(self) -> int:
-        return sum(self.counts.values())
-
-    def read(self) -> str:
-        """Takes over what the last run left, beside what was counted already. Returns why it can't; empty: it did, or there is none."""
-        try:
-            with self.path.open("rb") as f:
-                held = json.loads(f.read(LEDGER_BYTES))
-            self._take(held)
-        except FileNotFoundError:
-            return ""
-        except OSError as e:
-            return e.strerror or str(e)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-            return f"damaged: {e!r:.100}"
-        return ""
-
-    def _take(self, held: Any) -> None:
-        if _count(held["version"]) > codec.VERSION:
-            raise ValueError("from a newer version of Ronda")
-        if held["site"] != self._site:
-            raise ValueError(f"of the site {str(held['site'])[:40]!r}")
-        counts = {str(reason): _count(n) for reason, n in held["undelivered"].items() if reason in REASONS}
-        cursors = {str(name): (_count(offset), _count(passed)) for name, (offset, passed) in held["cursors"].items()}
-        at_risk = _count(held["at_risk"])
-        for reason, n in counts.items():
-            self.add(reason, n)
-        self.cursors, self.at_risk = cursors, self.at_risk or at_risk
-        if not held["ended"]:
-            self.unclean = at_risk
-            self.add("power_cut", at_risk)
-
-    def _state(self, ended: bool) -> dict[str, Any]:
-        with self._counting:
-            counts = dict(self.counts)
-        cursors = {name: list(place) for name, place in self.cursors.items()}
-        return {"undelivered": counts, "cursors": cursors, "at_risk": self.at_risk, "ended": ended}
-
-    @property
-    def changed(self) -> bool:
-        """Whether the file is behind."""
-        return self._state(False) != self._saved
-
-    @property
-    def unsaved_loss(self) -> bool:
-        return bool(self.counts != self._saved.get("undelivered"))
-
-    def save(self, ended: bool = False) -> None:
-        """Raises OSError; the old file is whole then."""
-        state = self._state(ended)
-        data = json.dumps({"version": codec.VERSION, "site": self._site, **state}).encode()
-        new = self.path.with_suffix(".new")
-        try:
-            with new.open("wb") as f:
-                f.write(data)
-                f.flush()
-                os.fdatasync(f.fileno())
-            new.replace(self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
-            raise
-        self._saved = state
-
-
-def _count(value: Any) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 62:
-        raise ValueError(f"{str(value)[:20]!r} is not a count")
-    return value
 
 
 class _Segment:
@@ -231,7 +124,7 @@ class _Segment:
         return self.samples - self.passed - sum(s.samples for s in self.done.values())
 
 
-_NAME = re.compile(r"([0-3][0-9a-f]{15})-(buckets|samples|verdicts|events)\.seg")
+_NAME = re.compile(r"([0-3][0-9a-f]{15})-(buckets|samples|verdicts)\.seg")
 _BIGGEST = 4 << 20  # a file larger than this is no segment of ours
 
 
@@ -261,6 +154,7 @@ class Buffer:
         self._opened = self._closed = False
         self._read_ledger = False
         self._saved_at = self._aged_at = -math.inf
+        self._relaxed_at = clock.monotonic()
         self._open()
 
     # -- what it holds (memory only) --------------------------------------------------------------------------------------
@@ -504,7 +398,7 @@ class Buffer:
                 self._aged_at = mono
                 for rank in Rank:
                     self._expire(rank, now)
-            self._make_room(Rank.EVENTS, 0)
+            self._make_room(max(Rank), 0)
             self._save_if_due()
 
     def _expire(self, rank: Rank, now: float) -> None:
@@ -549,8 +443,17 @@ class Buffer:
         except OSError as e:
             self._failed("delete", e)
 
+    def save(self) -> None:
+        """Writes the ledger now."""
+        with self._lock:
+            if self._opened or self._open():
+                self._save()
+
     def _save_if_due(self) -> None:
         mono = self._clock.monotonic()
+        if mono - self._relaxed_at >= RELAX_EVERY:
+            self._relaxed_at = mono
+            self.ledger.relax()
         if mono - self._saved_at >= SAVE_EVERY and self.ledger.changed:
             self._save()
 

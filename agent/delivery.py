@@ -51,7 +51,6 @@ QUICK, SLOW = 0.3, 1.5  # seconds: a backlog request that takes less may grow, m
 PAUSE, PAUSE_NETWORK, PAUSE_OTHER = 1.0, 15.0, 60.0  # seconds: the first pause after a failure, and the longest ones
 RETRY_AFTER_MAX = 300.0
 OFF_WITHIN = 1.0  # seconds of goodbye
-LANES = (Rank.BUCKETS, Rank.SAMPLES, Rank.VERDICTS)  # of the buffer; its events have a way of their own
 PURPOSES = ("live", "backlog", "connect")
 
 Action = Literal["done", "again", "refuse"]
@@ -255,6 +254,7 @@ class Delivery:
         self._left: list[Record] = []  # refused by the disk
         self._wake = asyncio.Event()
         self._running: asyncio.Task[None] | None = None
+        self._saving: asyncio.Future[None] | None = None
         self._retry_at = self._backlog_at = 0.0
         self._failures = 0
         self._soon = False
@@ -283,9 +283,19 @@ class Delivery:
             self._rows.popleft()
         if over > 0:
             self._buffer.ledger.add("disk", over)
-        risk = 1 << self.pending.bit_length()  # rounded up: each change of it is written to the card
-        self._buffer.ledger.at_risk = max(self._buffer.ledger.at_risk, risk)
+        self._promise()
         self._wake.set()
+
+    def _promise(self) -> None:
+        """Has the ledger say on disk what a power cut would cost now, where it does not yet; no request under way delays that."""
+        if self._buffer.ledger.holds(self.pending) and not self._saving:
+            self._saving = asyncio.ensure_future(asyncio.to_thread(self._buffer.save))
+            self._saving.add_done_callback(self._saved)
+
+    def _saved(self, done: "asyncio.Future[None]") -> None:
+        self._saving = None
+        if not done.cancelled() and (error := done.exception()):
+            log.error("the ledger can't be written: %r", error, exc_info=error)
 
     def hurry(self) -> None:
         """The box has seen the way out change: a try now may well succeed. (Offices of a district come back together: not all at once.)"""
@@ -406,6 +416,7 @@ class Delivery:
             log.warning("the centre refuses %d samples (%s) for good: %s", samples, lane, answer.why)
         if lane == "live":
             self._buffer.ledger.add("refused", samples)
+            self._promise()
 
     # -- backlog --
 
@@ -441,7 +452,7 @@ class Delivery:
     def _next_backlog(self, base: float, limit: float) -> tuple[list[Entry], list[Entry], bytes, int]:
         """(what to send, what no longer has a true time, the former as one WriteRequest, its samples). In a thread."""
         entries, lost, parts = [], [], []
-        for entry in self._buffer.oldest(self._share, LANES):
+        for entry in self._buffer.oldest(self._share):
             try:
                 request = from_record(entry.data, self._boot, base)
             except (ValueError, struct.error) as e:
@@ -482,7 +493,7 @@ class Delivery:
         wall = self._clock.now()
         base = self.centre.base(wall, now) if self.centre.known else None
         records = self._left
-        for rank in LANES:
+        for rank in Rank:
             of_rank = [row for row in rows if row.series.rank == rank]
             for i in range(0, len(of_rank), MAX_ROWS):
                 records.append(to_record(rank, of_rank[i : i + MAX_ROWS], base, self._boot, wall - now))
