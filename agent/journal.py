@@ -27,6 +27,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from agent import files
 from agent.clock import Clock
 from agent.model import Metric, Sample
 from agent.wire import event as lines
@@ -448,26 +449,12 @@ class Journal:
             if not self._opened or not self.changed:
                 return
             try:
-                self._replace(self._state.dump(self.site))
+                data = self._state.dump(self.site)
+                files.replace(self.directory / "journal.json", data, durable=True)
+                self._saved = data
                 self._worked("state")
             except OSError as e:
                 self._failed("state", e)
-
-    def _replace(self, data: bytes) -> None:
-        path = self.directory / "journal.json"
-        new = path.with_suffix(".new")
-        try:
-            with new.open("wb") as f:
-                f.write(data)
-                f.flush()
-                os.fdatasync(f.fileno())
-            new.replace(path)
-            os.fsync(self._held)
-        except OSError:
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
-            raise
-        self._saved = data
 
     def close(self) -> None:
         """After the last append: this run ended well."""

@@ -4,7 +4,6 @@ Law: one small file, replaced atomically; written when an incident changes and a
 pays for each write). A disk that is full or read-only is said once, counted and shown; everything else goes on.
 """
 
-import contextlib
 import json
 import logging
 import os
@@ -12,6 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from agent import files
 from agent.diagnosis import CAUSES, SITE_STATES, Verdict
 
 log = logging.getLogger("ronda.state")
@@ -72,7 +72,8 @@ class StateFile:
         kept = {"state": verdict.state, "cause": verdict.cause, "since": verdict.since, "incident": verdict.incident}
         data = json.dumps({"site": site, "alive_at": now, "ended": ended, "boot": self._boot, "verdict": kept}).encode()
         try:
-            self._replace(data)
+            self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            files.replace(self.path, data)
         except OSError as e:
             self._failed(e)
             return False
@@ -80,20 +81,6 @@ class StateFile:
             log.warning("%s can be written again", self.path)
         self.problem = ""
         return True
-
-    def _replace(self, data: bytes) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        new = self.path.with_suffix(".new")
-        try:
-            with new.open("wb") as f:
-                f.write(data)
-                f.flush()
-                os.fdatasync(f.fileno())
-            new.replace(self.path)
-        except OSError:
-            with contextlib.suppress(OSError):
-                new.unlink(missing_ok=True)
-            raise
 
     def _failed(self, error: OSError) -> None:
         self.failures += 1
