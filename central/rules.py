@@ -106,7 +106,7 @@ def _alert(rule: Rule, who: Mapping[str, str]) -> Rule:
     lasting = parse_duration(str(rule["for"])) if "for" in rule else 0.0
     made = {k: v for k, v in _clean(rule).items() if k != "for"}
     made["expr"] = _at_once(who, lasting) if rule["labels"]["audience"] == "csirt" else _by_class(who, lasting)
-    made["annotations"] = {"incident": INCIDENT, "since": SINCE, **rule.get("annotations", {})}
+    made["annotations"] = {"incident": INCIDENT, "since": SINCE, "lasted": LASTED, **rule.get("annotations", {})}
     return made
 
 
@@ -155,9 +155,9 @@ def _indent(expression: str) -> str:
 # -- what a message says of the onset ----------------------------------------------------------------------------------------------
 # Templates of Prometheus, in functions that 2.42 has. The selector is made of the alert's own labels, quoted by %q as PromQL reads it.
 
+_OWN = '{{ $own := "" }}{{ range $k, $v := $labels }}{{ if ne $k "__name__" }}{{ $own = printf "%s%s=%q," $own $k $v }}{{ end }}{{ end }}'
 _ONSET = (
-    '{{ $own := "" }}{{ range $k, $v := $labels }}{{ if ne $k "__name__" }}{{ $own = printf "%s%s=%q," $own $k $v }}{{ end }}{{ end }}'
-    '{{ with printf "ronda:condition_since:timestamp{%s} + on (site) group_left (code, zone) ronda_site_utc_offset_seconds" $own'
+    _OWN + '{{ with printf "ronda:condition_since:timestamp{%s} + on (site) group_left (code, zone) ronda_site_utc_offset_seconds" $own'
     " | query }}{{ with first . }}"
 )
 _LOCAL = "(. | value | toTime)"
@@ -171,3 +171,5 @@ SINCE = (
     + '{{ $now := first . | value | toTime }}{{ if ne ($now.Format "0201") ($at.Format "0201") }}{{ $at.Format "2/1 " }}{{ end }}{{ end }}'
     + '{{ $at.Format "15.04" }} {{ $zone }}{{ end }}{{ end }}'
 )
+# How long it has gone on. The end is told with the annotations of the last evaluation in which it stood, so then it is how long it was.
+LASTED = _OWN + '{{ range printf "time() - ronda:condition_since:timestamp{%s}" $own | query }}{{ . | value | humanizeDuration }}{{ end }}'

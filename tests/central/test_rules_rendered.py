@@ -143,7 +143,13 @@ def test_an_alert_says_where_what_and_since_when(tmp_path: Path) -> None:
     alert = bench(tmp_path, {fault("rsud"): "0x9 1x100"}).alerts("Fault", "10m")[0][0]
     inherited = {"class": "24-jam", "district": "Utara"}
     assert alert.labels == {"alertname": "Fault", "site": "rsud", "task": "t", "severity": "critical", "audience": "ops", **inherited}
-    assert alert.annotations == {"summary": "t rusak", "description": "1", "incident": "RSU-0101-0705", "since": "07.05 WIB"}
+    onset = {"incident": "RSU-0101-0705", "since": "07.05 WIB", "lasted": "5m 0s"}
+    assert alert.annotations == {"summary": "t rusak", "description": "1", **onset}
+
+
+def test_how_long_it_lasts_is_counted_from_the_outage_not_from_the_page(tmp_path: Path) -> None:
+    night = bench(tmp_path, {fault("camat"): DOWN}, every="4m").alerts("Fault", "32m", "1500m")
+    assert [a.annotations["lasted"] for found in night for a in found] == ["32m 0s", "1d 1h 0m 0s"]
 
 
 def test_an_outage_of_another_day_says_which(tmp_path: Path) -> None:
@@ -254,7 +260,7 @@ def test_every_alert_is_wrapped_and_critical_ones_are_asked_every_five_seconds(s
     made = [(g["interval"], r) for g in groups for r in g["rules"] if "alert" in r]
     assert sorted(r["alert"] for _, r in made) == sorted(r["alert"] for r in static if "alert" in r)
     assert all((interval == rules.FAST) == (r["labels"]["severity"] == "critical") for interval, r in made)
-    assert all({"incident", "since"} <= r["annotations"].keys() for _, r in made if not rules.of_centre(r))
+    assert all({"incident", "since", "lasted"} <= r["annotations"].keys() for _, r in made if not rules.of_centre(r))
     assert all("for" not in r for _, r in made if not rules.of_centre(r))
 
 
