@@ -1,7 +1,8 @@
 """`ronda central up`: the whole centre on one machine, from one inventory file.
 
 Law: the real programs, as children, on loopback unless told otherwise. Nothing that they would refuse ever reaches them: files are
-rendered and checked beside those in force, then swapped. A child that dies ends all (exit 1, its last words shown); all end with us.
+rendered and checked beside those in force, then swapped. What can be refused is refused before anything starts (exit 2). A child that
+dies ends all (exit 1, its last words shown); all end with us.
 
     DIR/rendered/     what `ronda central render` makes of the inventory: agents/, prometheus/, alertmanager/, grafana/
     DIR/prometheus/   DIR/alertmanager/   DIR/grafana/      what the programs keep
@@ -36,7 +37,7 @@ from central.render import RenderError, render, write
 if TYPE_CHECKING:
     from central.inventory import Inventory
 
-FINE, FAILED = 0, 1
+FINE, FAILED, REFUSED = 0, 1, 2
 INVENTORY = Path("inventory.yaml")
 LAST_WORDS = 12  # lines of a dead child's log that are shown
 TOLD_TO_STOP = 15.0  # seconds until a child that was asked to end is made to
@@ -96,20 +97,21 @@ def _retention(text: str) -> str:
 
 
 def up_command(args: argparse.Namespace) -> int:
-    """Runs until it is told to stop (0), or a child dies or something is missing (1). ConfigError is the caller's to print."""
+    """Runs until it is told to stop (0) or a child dies (1); 2 where nothing was started. ConfigError is the caller's to print."""
+    code = REFUSED
     try:
         data = _data_directory(args.data_dir)
         paths = programs.find()
         with _alone(data):
             up = Up(args, data, paths)
             up.prepare()
+            code = FAILED
             return asyncio.run(up.run())
     except (Refused, RenderError, SecretError) as e:
         say(str(e))
-        return FAILED
     except OSError as e:
-        say(f"{e.filename or data}: {e.strerror or e}")
-        return FAILED
+        say(f"{e.filename or args.data_dir or 'ronda central up'}: {e.strerror or e}")
+    return code
 
 
 def say(text: str) -> None:

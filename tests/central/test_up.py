@@ -1,13 +1,25 @@
 """`ronda central up`: what it says when something is missing, and the real programs started, reloaded, lost and ended."""
 
+import json
+import os
+import signal
 import socket
-from collections.abc import Iterator
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import psutil
 import pytest
 
 from central import programs
 from central.programs import Refused
+from tests.central.alertbench import free_port
+
+CENTRAL = (f"{sys.prefix}/bin/ronda", "central")
 
 
 def test_what_is_missing_is_said_with_the_package_that_has_it() -> None:
@@ -79,3 +91,252 @@ def test_grafana_shows_without_a_login_and_changes_nothing() -> None:
     assert child.env["GF_PATHS_PROVISIONING"] == "r/grafana/provisioning"
     newer = programs.grafana("/usr/bin/grafana", "/usr/share/grafana", Path("r"), Path("d"), "127.0.0.1:3000", "")
     assert newer.command[1] == "server"
+
+
+# -- the real programs -----------------------------------------------------------------------------------------------------------
+
+REAL = pytest.mark.needs("prometheus", "promtool", "amtool", "prometheus-alertmanager")
+SITES = """\
+centre: {{name: Kominfo}}
+isps: {{isp-a: {{name: ISP A}}}}
+sites:
+  rsud: {{name: {name}, code: RSU, district: Utara, class: 24-jam, delivery: pull, address: "127.0.0.1:{port}",
+    uplinks: [{{isp: isp-a, medium: fibre}}]}}
+"""
+NAMES = ("prometheus", "alertmanager", "inbox")
+
+
+class Centre:
+    """`ronda central up` as a person starts it, at ports and in a directory of its own."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.data = folder, folder / "data"
+        (folder / "home").mkdir()  # where there is no ./inventory.yaml
+        self.inventory = folder / "inventory.yaml"
+        self.listens = {name: f"127.0.0.1:{free_port()}" for name in NAMES}
+        self.process: subprocess.Popen[bytes] | None = None
+        self.given: tuple[str, ...] = (f"--inventory={self.inventory}",)
+        self.write()
+
+    def write(self, name: str = "RSUD", text: str = SITES) -> None:
+        self.inventory.write_text(text.format(name=name, port=free_port()))
+
+    @property
+    def command(self) -> list[str]:
+        listens = [f"--{name}.listen={listen}" for name, listen in self.listens.items()]
+        return [*CENTRAL, "up", *self.given, f"--data-dir={self.data}", "--no-grafana", *listens]
+
+    def refused(self, **env: str) -> "subprocess.CompletedProcess[str]":
+        """Runs it where it must end by itself."""
+        return subprocess.run(self.command, env={**os.environ, **env}, capture_output=True, text=True, timeout=120, check=False)
+
+    def start(self) -> None:
+        with (self.folder / "said").open("wb") as out:
+            self.process = subprocess.Popen(self.command, stdout=out, stderr=out, start_new_session=True, cwd=self.folder / "home")
+        self.until_said("Ctrl-C ends all.")
+
+    @property
+    def said(self) -> str:
+        return (self.folder / "said").read_text()
+
+    def until(self, done: Callable[[], object], what: str) -> None:
+        """Waits for real programs; the limit is for what never comes."""
+        deadline = time.monotonic() + 90
+        while not done():
+            assert time.monotonic() < deadline, f"never: {what}\n{self.said}"
+            time.sleep(0.05)
+
+    def until_said(self, words: str, times: int = 1) -> None:
+        self.until(lambda: self.said.count(words) >= times, words)
+
+    def send(self, number: int) -> None:
+        assert self.process
+        self.process.send_signal(number)
+
+    def ended(self) -> int:
+        assert self.process
+        return self.process.wait(90)
+
+    def ask(self, name: str, path: str) -> Any:
+        with urllib.request.urlopen(f"http://{self.listens[name]}{path}", timeout=30) as answer:
+            return json.load(answer)
+
+    def children(self) -> dict[str, psutil.Process]:
+        """The programs by their names, found by their ports."""
+        assert self.process
+        found = psutil.Process(self.process.pid).children(recursive=True)
+        return {name: next(p for p in found if any(listen in word for word in p.cmdline())) for name, listen in self.listens.items()}
+
+    def site_names(self) -> list[str]:
+        """What Prometheus has in force for the site's name."""
+        rules = [r for g in self.ask("prometheus", "/api/v1/rules")["data"]["groups"] for r in g["rules"]]
+        return [r["labels"]["name"] for r in rules if r["name"] == "ronda_site_info"]
+
+    def receivers(self) -> set[str]:
+        return {r["name"] for r in self.ask("alertmanager", "/api/v2/receivers")}
+
+
+def gone(*processes: psutil.Process) -> bool:
+    return all(not p.is_running() or p.status() == psutil.STATUS_ZOMBIE for p in processes)
+
+
+@pytest.fixture
+def centre(tmp_path: Path) -> Iterator[Centre]:
+    made = Centre(tmp_path)
+    yield made
+    if made.process and made.process.poll() is None:
+        made.process.kill()  # its children go with it, see below
+        made.process.wait(30)
+
+
+@REAL
+def test_all_starts_says_where_it_is_and_ends_when_told(centre: Centre) -> None:
+    centre.start()
+    children = centre.children()
+    for name, listen in centre.listens.items():
+        assert f"{name.capitalize():<13} http://{listen}/" in centre.said
+    assert f"ronda run --config {centre.data}/rendered/agents/rsud.yaml" in centre.said
+    assert "\x1b" not in centre.said  # not a terminal
+    assert centre.site_names() == ["RSUD"]
+
+    centre.send(signal.SIGINT)
+    assert centre.ended() == 0
+    assert centre.said.rstrip().endswith("Stopping …")
+    assert gone(*children.values())
+    assert "does not end" not in centre.said
+
+
+@REAL
+def test_a_changed_inventory_takes_effect(centre: Centre) -> None:
+    centre.start()
+    before = centre.receivers()
+    centre.write("RSUD Baru", SITES.replace("isps:", 'channels: {{deadman: {{webhook: {{url: "http://127.0.0.1:9/webhook"}}}}}}\nisps:'))
+    centre.send(signal.SIGHUP)
+    centre.until_said("reloaded ")
+
+    assert "deadman" not in before
+    assert "deadman" in centre.receivers()
+    assert centre.site_names() == ["RSUD Baru"]
+    assert "  prometheus/rules/inventory.yaml" in centre.said
+
+    centre.send(signal.SIGHUP)
+    centre.until_said("0 files changed")
+
+
+@REAL
+def test_a_bad_inventory_changes_nothing_and_says_where_it_is_wrong(centre: Centre) -> None:
+    centre.start()
+    files = {p: p.read_bytes() for p in (centre.data / "rendered").rglob("*") if p.is_file()}
+    centre.write("Lain", SITES.replace("class: 24-jam", "class: rumah") + "situs: 1\n")
+    centre.send(signal.SIGHUP)
+    centre.until_said("nothing was changed")
+
+    assert f"{centre.inventory.name}:4" in centre.said
+    assert f"{centre.inventory.name}:6" in centre.said
+    assert centre.site_names() == ["RSUD"]
+    assert {p: p.read_bytes() for p in (centre.data / "rendered").rglob("*") if p.is_file()} == files
+
+    centre.write("Betul")
+    centre.send(signal.SIGHUP)
+    centre.until_said("reloaded ")
+    assert centre.site_names() == ["Betul"]
+
+
+@REAL
+@pytest.mark.parametrize("name", NAMES)
+def test_a_program_that_dies_ends_all_and_its_last_words_are_shown(centre: Centre, name: str) -> None:
+    centre.start()
+    children = centre.children()
+    children[name].kill()
+
+    assert centre.ended() == 1
+    assert f"{name.capitalize()} was killed by SIGKILL. The end of {centre.data}/logs/{name}.log:\n  " in centre.said
+    assert gone(*children.values())
+
+
+@REAL
+def test_a_program_that_does_not_start_says_why(centre: Centre) -> None:
+    (centre.data / "prometheus").mkdir(parents=True)
+    (centre.data / "prometheus/wal").write_text("in the way")
+    done = centre.refused()
+
+    assert done.returncode == 1
+    assert "Prometheus ended with exit code 1" in done.stderr
+    assert "wal" in done.stderr
+    assert not any(
+        listen in " ".join(p.info["cmdline"] or ()) for p in psutil.process_iter(["cmdline"]) for listen in centre.listens.values()
+    )
+
+
+@REAL
+def test_killed_it_takes_its_programs_with_it(centre: Centre) -> None:
+    centre.start()
+    children = centre.children()
+    centre.send(signal.SIGKILL)
+    centre.ended()
+    centre.until(lambda: gone(*children.values()), "the programs end")
+
+    centre.start()  # and nothing is left that would keep it from starting again
+    assert centre.site_names() == ["RSUD"]
+
+
+@REAL
+def test_a_second_one_in_the_same_directory_is_refused(centre: Centre) -> None:
+    centre.start()
+    assert centre.process
+    done = centre.refused()
+
+    assert done.returncode == 2
+    assert f"{centre.data} is in use by another `ronda central up` (pid {centre.process.pid})" in done.stderr
+    assert centre.site_names() == ["RSUD"]
+
+
+@REAL
+def test_ports_in_use_are_said_before_anything_starts(centre: Centre, taken: str) -> None:
+    centre.listens["alertmanager"] = taken
+    done = centre.refused()
+
+    assert done.returncode == 2
+    assert f"{taken}: is in use by " in done.stderr
+    assert f"(pid {os.getpid()})" in done.stderr
+    assert "--alertmanager.listen 127.0.0.1:" in done.stderr
+    assert "is ready" not in done.stderr
+
+
+def test_a_missing_program_says_how_to_get_it(centre: Centre, tmp_path: Path) -> None:
+    done = centre.refused(PATH=str(tmp_path))
+
+    assert done.returncode == 2
+    assert "prometheus: stores what agents see" in done.stderr
+    assert "apt install --no-install-recommends prometheus prometheus-alertmanager" in done.stderr
+    assert not (centre.data / "rendered").exists()
+
+
+@REAL
+def test_a_bad_inventory_is_refused_before_anything_starts(centre: Centre) -> None:
+    centre.write(text="centre: {{}}\nsites: []\n")
+    done = centre.refused()
+
+    assert done.returncode == 2
+    assert "inventory.yaml:1" in done.stderr
+    assert "inventory.yaml:2" in done.stderr
+    assert "is ready" not in done.stderr
+
+
+@REAL
+def test_without_an_inventory_this_machine_is_the_one_office(centre: Centre) -> None:
+    centre.given = ()
+    centre.start()
+
+    assert f"The centre runs on {centre.data}/laptop.yaml." in centre.said
+    assert f"ronda run --config {centre.data}/rendered/agents/laptop.yaml" in centre.said
+    assert "warning" not in centre.said
+    assert centre.site_names() == ["Laptop ini"]
+
+
+def test_a_directory_that_can_not_be_says_so(centre: Centre) -> None:
+    centre.data.write_text("a file")
+    done = centre.refused()
+
+    assert done.returncode == 2
+    assert f"{centre.data}: File exists" in done.stderr
