@@ -54,8 +54,11 @@ EACH_MINUTE = frozenset({
 STATE = "\0state"  # no task has this name
 METERED = (  # what 60 series are spent on, in this order
     HEARTBEAT, "ronda_site_state", "ronda_verdict", "ronda_condition_active", "ronda_probe_success", "ronda_probe_reason_info",
-    "ronda_link_carrier", "ronda_icmp_packets_lost_total", "ronda_icmp_packets_sent_total", "ronda_probe_duration_seconds",
+    "ronda_link_carrier", "ronda_samples_undelivered_total", "ronda_buffer_oldest_timestamp_seconds", "ronda_push_clock_offset_seconds",
+    "ronda_budget_used_bytes", "ronda_budget_limit_bytes", "ronda_budget_push_slowed",
+    "ronda_icmp_packets_lost_total", "ronda_icmp_packets_sent_total", "ronda_probe_duration_seconds",
 )  # fmt: skip
+ONE_OF = frozenset({"ronda_site_state", "ronda_verdict"})  # of whose series exactly one is 1: the zeroes say little
 
 DROPPED = Metric("ronda_push_series_dropped_total", "Samples not told to the centre because the agent had too many series.", "counter")
 SERIES = Metric("ronda_push_series", "Series that the centre is told of.")
@@ -415,10 +418,16 @@ def labels_of(site: str, labels: Iterable[tuple[str, str]] | Mapping[str, str], 
     return sorted((name, value) for name, value in found.items() if value)
 
 
+def _worth(row: Row) -> int:
+    """The same for all rows of a series, so that they stay in their order."""
+    series = row.series
+    return METERED.index(series.name) if series.name in METERED and not (series.name in ONE_OF and series.value == 0) else len(METERED)
+
+
 def _within(rows: list[Row]) -> Iterator[Row]:
     """The rows of at most METERED_SERIES series, those that METERED names first; stale markers cost nothing of it."""
     chosen: set[int] = set()
-    for row in sorted(rows, key=lambda row: METERED.index(row.series.name) if row.series.name in METERED else len(METERED)):
+    for row in sorted(rows, key=_worth):
         if row.value != row.value or id(row.series) in chosen or len(chosen) < METERED_SERIES:
             chosen.add(id(row.series))
             yield row

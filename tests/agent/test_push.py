@@ -1,6 +1,8 @@
 """What the centre is told, and when: tiers, changes at once, gauges left out, series that end. Time is a fake clock's."""
 
 import asyncio
+import bisect
+import functools
 import itertools
 import math
 import random
@@ -9,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from agent.model import Batch, Event, Histogram, Metric
-from agent.push import BEAT, METERED_SERIES, PROBES, SLOW, UNCHANGED, Push, phase
+from agent.push import BEAT, METERED_BEAT, METERED_SERIES, PROBES, SLOW, UNCHANGED, Push, phase, tier_of
 from agent.wire import remote_write
 from tests.fakes import FakeClock
 
@@ -209,34 +211,164 @@ def test_an_unchanged_gauge_is_left_out_for_two_minutes_at_most_a_counter_never(
     run(work())
 
 
-def test_step_filling_what_was_told_gives_every_value_that_was_seen() -> None:
-    """Point 6: `changes` of the states from the pushed rows is that of all rows; rate and increase need the ticks of their tier."""
-    dice = random.Random(7)
+# -- what PromQL makes of what was told, beside what it makes of every sample there was (point 6)
+
+WINDOW = 660.0  # seconds: the shortest that a panel or rule looks back on (central/dashboards/promql.py)
+EACH = 15.0  # seconds between evaluations
+Points = list[tuple[float, float]]
+
+
+def within(points: Points, start: float, end: float) -> Points:
+    return points[bisect.bisect_left(points, (start, -math.inf)) : bisect.bisect_right(points, (end, math.inf))]
+
+
+def risen(points: Points) -> float:
+    """From the first to the last, resets undone."""
+    return sum(b - a if b >= a else b for (_, a), (_, b) in itertools.pairwise(points))
+
+
+def increase(points: Points, start: float, end: float) -> float | None:
+    """As PromQL's increase (extrapolatedRate of Prometheus' promql/functions.go). None: no result."""
+    points = within(points, start, end)
+    if len(points) < 2:
+        return None
+    (first, value), (last, _) = points[0], points[-1]
+    result, span = risen(points), last - first
+    before, after, mean = first - start, end - last, span / (len(points) - 1)
+    if result > 0 and value >= 0:
+        before = min(before, span * value / result)
+    reach = span + (before if before < 1.1 * mean else mean / 2) + (after if after < 1.1 * mean else mean / 2)
+    return result * reach / span
+
+
+def changes(points: Points, start: float, end: float) -> int:
+    return sum(a != b for (_, a), (_, b) in itertools.pairwise(within(points, start, end)))
+
+
+class Course:
+    """What a site saw, second by second, and what it told: by profile, fed with the same numbers, through a restart of the agent."""
+
+    NAMES = ("state", "bursts", "steady", "slow", "bucket", "gauge")
+    SLOW_COUNTER = Metric("ronda_probe_failures_total", "", "counter", ("kind", "reason"))
+    LATE = Metric("ronda_icmp_packets_late_total", "", "counter")
+
+    def __init__(self, profile: str) -> None:
+        self.profile, self.dice = profile, random.Random(7)
+        self.seen: dict[str, Points] = {name: [] for name in self.NAMES}
+        self.told: dict[str, Points] = {name: [] for name in self.NAMES}
+
+    def look(self, bench: Bench, began: float, values: dict[str, float], histogram: Histogram) -> None:
+        dice = self.dice
+        values["state"] = 1.0 - values["state"] if dice.random() < 0.01 else values["state"]
+        values["bursts"] += dice.choice((0, 0, 0, 0, 0, 0, 9))
+        values["steady"] += 1
+        values["slow"] += dice.random() < 0.02
+        values["gauge"] = dice.choice((0.1, 0.1, 0.1, 0.2))
+        histogram.observe(dice.random())
+        values["bucket"] = float(histogram.count)
+        for name, value in values.items():
+            self.seen[name].append((round(began + bench.clock.monotonic() - bench.began, 3), value))
+        bench.write(
+            "t", SUCCESS(values["state"], "icmp"), SENT(values["steady"]), self.LATE(values["bursts"]),
+            self.SLOW_COUNTER(values["slow"], "icmp", "timeout"), DURATION(values["gauge"], "icmp"), *histogram.samples(),
+        )  # fmt: skip
+
+    async def run(self, began: float, seconds: float) -> None:
+        """One life of the agent, from `began` on; its counters start at 0, and its end is told."""
+        bench, histogram = Bench(self.profile), Histogram(RTT, (0.5,))
+        values = {name: float(name == "state") for name in self.NAMES}
+        await bench.run(seconds, look=lambda: self.look(bench, began, values, histogram))
+        bench.push.close()
+        for name, told in {
+            "state": bench.of(SUCCESS.name), "bursts": bench.of(self.LATE.name), "steady": bench.of(SENT.name),
+            "slow": bench.of(self.SLOW_COUNTER.name), "bucket": bench.of("ronda_icmp_rtt_seconds_bucket", le="+Inf"),
+            "gauge": bench.of(DURATION.name),
+        }.items():  # fmt: skip
+            self.told[name] += [(round(began + at, 3), value) for at, value in told if value is not None]
+
+    @property
+    def moments(self) -> list[float]:
+        """When PromQL is asked: once a window is full."""
+        end = self.seen["steady"][-1][0]
+        return [WINDOW + 2 + n * EACH for n in range(int((end - WINDOW - 2) // EACH))]
+
+
+@functools.cache
+def course(profile: str) -> Course:
+    made = Course(profile)
 
     async def work() -> None:
-        bench = Bench()
-        seen: list[tuple[float, float]] = []
-        value = 1.0
-
-        def look() -> None:
-            nonlocal value
-            value = 1.0 - value if dice.random() < 0.02 else value
-            seen.append((round(bench.clock.monotonic() - bench.began, 3), value))
-            bench.write("t", SUCCESS(value, "tcp"))
-
-        await bench.run(3000, look=look)
-        told = bench.of(SUCCESS.name)
-
-        assert _changes([v for _, v in told]) == _changes([v for _, v in seen])
-        for at, value_seen in seen[:-1]:
-            assert [v for t, v in told if t <= at][-1] == value_seen
-        assert [at for at, _ in told] == sorted({at for at, _ in told})
+        await made.run(0.0, 3000)
+        await made.run(3007.0, 3000)  # restarted within seconds, its counters at 0 again
 
     run(work())
+    return made
 
 
-def _changes(values) -> int:
-    return sum(a != b for a, b in itertools.pairwise(values))
+BY_MINUTE, BY_FIVE = ("bursts", "steady"), ("slow", "bucket")
+TOLD = [
+    *(pytest.param("fibre", name, PROBES, id=f"fibre-{name}") for name in BY_MINUTE),
+    *(pytest.param("fibre", name, SLOW, id=f"fibre-{name}") for name in BY_FIVE),
+    pytest.param("metered", "steady", METERED_BEAT, id="metered-steady"),
+]
+
+
+@pytest.mark.parametrize(("profile", "name", "tier"), TOLD)
+def test_rate_and_increase_are_those_of_the_full_series(profile: str, name: str, tier: float) -> None:
+    """Between the samples told nothing is missed; what lies before the first and after the last of a window is guessed, by PromQL.
+
+    So increase errs by no more than what happened in these ends (less than a tier each), or was guessed to.
+    """
+    told, seen = course(profile).told[name], course(profile).seen[name]
+    for end in course(profile).moments:
+        start = end - WINDOW
+        found, part = increase(told, start, end), within(told, start, end)
+        assert found is not None, f"no result at {end}"
+        first, last = part[0][0], part[-1][0]
+        assert max(first - start, end - last) <= tier + 8  # 8: a restart's few seconds
+        inner = risen(within(seen, first, last))
+        assert risen(part) == inner
+        ends = risen(within(seen, start, first)) + risen(within(seen, last, end))
+        assert abs(found - (inner + ends)) <= max(ends, found - inner) + 1e-6
+        assert found - inner <= inner * (WINDOW - (last - first)) / (last - first) + 1e-6
+
+
+@pytest.mark.parametrize(("profile", "name"), [("fibre", "steady"), ("fibre", "bucket"), ("metered", "steady")])
+def test_the_rate_of_what_grows_evenly_is_exact(profile: str, name: str) -> None:
+    """One a second, told at even ticks; around a start PromQL guesses more, since the first ticks are not even."""
+    told, even = course(profile).told[name], 0
+    for end in course(profile).moments:
+        if not any(end - WINDOW - 10 <= beginning <= end for beginning in (0, 3000)):
+            assert increase(told, end - WINDOW, end) == pytest.approx(WINDOW)
+            even += 1
+    assert even > 200
+
+
+@pytest.mark.parametrize("profile", ["fibre", "metered"])
+def test_changes_are_those_of_the_full_series_in_every_window(profile: str) -> None:
+    made = course(profile)
+    counted = 0
+    for end in made.moments:
+        for length in (60.0, WINDOW):
+            found, wanted = (changes(points["state"], end - length, end) for points in (made.told, made.seen))
+            assert found == wanted, (end, length)
+            counted += wanted
+    assert counted > 100
+
+
+def test_step_filling_the_states_gives_every_value_that_was_seen() -> None:
+    told, seen = course("fibre").told["state"], course("fibre").seen["state"]
+    for at, value in seen[:-1]:
+        assert told[bisect.bisect_right(told, (at, math.inf)) - 1][1] == value
+    assert [at for at, _ in told] == sorted({at for at, _ in told})
+
+
+def test_a_gauges_last_value_is_one_that_was_seen_at_that_time_and_not_long_ago() -> None:
+    told, seen = course("fibre").told["gauge"], dict(course("fibre").seen["gauge"])
+    for end in course("fibre").moments:
+        at, value = within(told, end - WINDOW, end)[-1]
+        assert seen[at] == value
+        assert end - at <= UNCHANGED + 8
 
 
 def test_a_task_that_ends_takes_its_series_with_it() -> None:
@@ -370,5 +502,64 @@ def test_a_value_that_is_no_number_is_not_told_again_and_again() -> None:
         await bench.run(400, look=lambda: bench.write("t", SUCCESS(math.nan, "tcp")))
 
         assert len(bench.of(SUCCESS.name)) <= 5
+
+    run(work())
+
+
+def test_what_is_told_each_minute_is_little_and_named() -> None:
+    def tier(name: str, sort: str = "gauge", targeted: bool = True) -> float:
+        return tier_of(Metric(name, "", sort), targeted)
+
+    assert [tier(n) for n in (SUCCESS.name, BEATS.name, STATE.name)] == [BEAT] * 3
+    assert [tier(DURATION.name), tier(SENT.name, "counter")] == [PROBES] * 2
+    assert [tier("ronda_probe_failures_total", "counter"), tier("ronda_snmp_interface_receive_bytes_total", "counter")] == [SLOW] * 2
+    assert [tier(RTT.name, "histogram"), tier("ronda_http_phase_duration_seconds"), tier(LOAD.name, targeted=False)] == [SLOW] * 3
+
+
+def test_metered_tells_the_ledger_before_what_says_little() -> None:
+    async def work() -> None:
+        bench = Bench("metered")
+        ledger = Metric("ronda_samples_undelivered_total", "", "counter", ("reason",))
+        bench.own += [ledger(3, "overflow"), ledger(0, "refused")]
+
+        def look() -> None:
+            for n in range(METERED_SERIES - 4):  # with heartbeat, the state that is and two reasons: all there is room for
+                bench.write(f"t{n}", SUCCESS(1, "icmp"), SENT(5))
+
+        await bench.run(1000, each=10, look=look)
+        ticks = [call for call in bench.calls if any(r.name == BEATS.name for r in call)]
+        for call in ticks[1:]:
+            assert {(r.name, r.value) for r in call if r.name == STATE.name} == {(STATE.name, 1.0)}
+            assert {r.value for r in call if r.name == ledger.name} == {3.0, 0.0}
+
+    run(work())
+
+
+def test_it_goes_on_as_metered_and_as_fibre_again() -> None:
+    """A budget that runs short: what metered does not tell is left out rather than ended, and states go at once all the same."""
+
+    async def work() -> None:
+        bench = Bench()
+
+        def look() -> None:
+            bench.write("t", SUCCESS(1, "tcp"), SENT(bench.clock.monotonic()), LOAD(1))
+
+        await bench.run(100, look=look)
+        bench.push.pace("metered")
+        await bench.run(20, look=look)
+        since = bench.clock.monotonic() - bench.began
+        await bench.run(1400, look=look)
+        beats = [at for at, _ in bench.of(BEATS.name) if at > since]
+        assert {round(b - a, 3) for a, b in itertools.pairwise(beats)} == {METERED_BEAT}
+        assert not any(at > since for at, _ in bench.of(LOAD.name))
+        assert None not in [v for _, v in bench.of(LOAD.name)]
+        bench.write("t", SUCCESS(0, "tcp"))
+        await bench.clock.advance(0.3)
+        assert bench.of(SUCCESS.name)[-1][1] == 0.0
+        bench.push.pace("fibre")
+        back = bench.clock.monotonic() - bench.began
+        await bench.run(100, look=look)
+        assert [at for at, _ in bench.of(LOAD.name) if at > back - 2]  # what was seen last
+        assert len([at for at, _ in bench.of(BEATS.name) if at > back]) >= 6
 
     run(work())
