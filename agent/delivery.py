@@ -38,7 +38,8 @@ from agent.wire import remote_write
 log = logging.getLogger("ronda.push")
 
 LIVE = 60.0  # seconds: what is younger goes first
-STORE_AFTER = 40.0  # so that, with a request under way, nothing is in memory alone for longer than LIVE
+STORE_AFTER = 40.0  # so that, with a request under way, nothing is in memory alone for longer than LIVE, ...
+STORE_FROM = 10.0  # ... and then all that is older than this goes too: each write costs the card a page, however little it holds
 DEADLINE = {"fibre": 15.0, "metered": 30.0}  # for a request, and for opening a connection
 HANGS = 2.0  # seconds: a request that takes longer is begun anew when the way out was seen to open again
 MAX_ROWS = 4000  # of a live request: about 400 kB before compression
@@ -484,7 +485,7 @@ class Delivery:
         old = self._clock.monotonic() - STORE_AFTER
         if (self._rows and self._rows[0].at < old) or self._left:
             rows = []
-            while self._rows and self._rows[0].at < old + TURN:
+            while self._rows and self._rows[0].at < old + STORE_AFTER - STORE_FROM:
                 rows.append(self._rows.popleft())
             await self._store(rows)
 

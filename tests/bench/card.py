@@ -17,7 +17,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from agent.buffer import Buffer
 from agent.collector import Env
 from agent.config import PushConfig
-from agent.delivery import STORE_AFTER, Delivery
+from agent.delivery import STORE_AFTER, STORE_FROM, Delivery
 from agent.model import Batch, Metric, Sample
 from agent.net import Net
 from agent.push import BEAT, HEARTBEAT, STATES, Push, Row
@@ -101,8 +101,8 @@ async def outage(seen: Seen, seconds: float, store: Store) -> float:
             push.write(Batch(task, work.labels[task], clock.now(), work.batch(task, clock.monotonic())))
         await clock.advance(BEAT)
         old = clock.monotonic() - STORE_AFTER
-        late = [row for row in rows if row.at < old]  # as Delivery does it
-        if late:
+        if rows and rows[0].at < old:  # as Delivery does it
+            late = [row for row in rows if row.at < clock.monotonic() - STORE_FROM]
             del rows[: len(late)]
             await delivery._store(late)
         if step % 240 == 0:
