@@ -22,7 +22,7 @@ from agent import __version__, absence, diagnosis, logs, registry
 from agent.budget import Ration
 from agent.buffer import Buffer, InUse
 from agent.collector import Env, Kind
-from agent.config import AgentConfig, ConfigError, discover, load_config, schema, show, task_name
+from agent.config import AgentConfig, ConfigError, EventsConfig, discover, load_config, schema, show, task_name
 from agent.delivery import Centre, this_boot
 from agent.diagnosis import Office, Verdict
 from agent.events import Events
@@ -34,6 +34,8 @@ from agent.registry import Registry
 from agent.scheduler import Scheduler, Task, wanted
 from agent.state import HEARTBEAT, StateFile, uptime
 from agent.status import Status
+from agent.syslog import EXIT as SYSLOG
+from agent.syslog import JournalSource, Syslog
 from agent.systemd import Notifier
 from agent.web import AdminServer, LanServer, ListenError
 
@@ -105,6 +107,8 @@ class Diagnosis:
             self._app.save_soon()
             if self._app.centre:
                 self._app.centre.nudge()
+            if self._app.syslog:
+                self._app.syslog.wake()
 
     def _look_around(self, statuses: list[Status]) -> None:
         """A way out was lost or came back: what is looked at every 15 s only may be wrong by now, so everything looks again at once."""
@@ -139,6 +143,7 @@ class App:
         self.lan: LanServer | None = None
         self.centre: Centre | None = None  # where the config says push
         self.events: Events | None = None  # once it has started
+        self.syslog: Syslog | None = None  # where the config says so
         self._data_dir = data_dir
         self._buffer: Buffer | None = None
         self._ration = Ration(data_dir)
@@ -192,6 +197,7 @@ class App:
                 await self.admin.close()
                 raise
         self._connect(self.config)
+        self._open_syslog(self.config)
         self.scheduler.swap(self._built(self.config))
         self._pace()
         self._chore(self._every(HEARTBEAT, self._save))
@@ -219,6 +225,8 @@ class App:
     async def close(self) -> None:
         self.closing = True
         self.tell(absence.stopped(__version__))
+        if self.events:  # so that it leaves with the goodbyes
+            await self.events.flush()
         chores = list(self._chores)
         for chore in chores:
             chore.cancel()
@@ -229,6 +237,8 @@ class App:
         if self.centre:  # before the tasks end: that the agent stops is not the end of its series
             await self.centre.close()
         await self.scheduler.close()
+        if self.syslog:
+            await self.syslog.close()
         if self.events:
             await self.events.close()
         if self._buffer:
@@ -299,12 +309,14 @@ class App:
 
     async def _swap(self, config: AgentConfig, built: dict[str, Task], admin: AdminServer, lan: LanServer | None) -> None:
         gone = [s for old, new in ((self.admin, admin), (self.lan, lan)) if old is not new and (s := old)]
+        told = self.config.events
         self.config, self.admin, self.lan = config, admin, lan
         logs.setup(config.log.level, config.log.format)
         self.scheduler.swap(built)
         self._pace()
         await self._reconnect(config)
         self._pace()
+        await self._reopen_syslog(config, told)
         for server in gone:
             self._chore(server.close())
 
@@ -350,6 +362,29 @@ class App:
 
     def _events_stored(self) -> None:
         """There is news for the exits."""
+        if self.syslog:
+            self.syslog.wake()
+
+    def _open_syslog(self, config: AgentConfig) -> None:
+        """The second exit of events, where the config names one. (Both are where an exit's cursor is counted on.)"""
+        collector = config.events.collector if config.events else None
+        if config.events and collector and self.events:
+            source = JournalSource(self.events.journal)
+            self.syslog = Syslog(self.env, collector, config.events.tls, source, self.events.now)
+            self.syslog.start()
+        self._name_exits()
+
+    async def _reopen_syslog(self, config: AgentConfig, old: EventsConfig | None) -> None:
+        if config.events == old:
+            return
+        if self.syslog:
+            await self.syslog.close()
+        self.syslog = None
+        self._open_syslog(config)
+
+    def _name_exits(self) -> None:
+        if self.events:
+            self.events.journal.exits = {name for name, it in ((SYSLOG, self.syslog),) if it}
 
     async def _say_absence(self) -> None:
         """Says how long nobody watched, once the time is known: a box without a clock chip learns it from others."""
@@ -493,7 +528,7 @@ class App:
     def problems(self) -> list[str]:
         own = [self.state.problem, self.centre.problem if self.centre else "", self._buffer.problem if self._buffer else ""]
         own += [self._ration.problem]
-        own += [self.events.journal.problem if self.events else ""]
+        own += [self.events.journal.problem if self.events else "", self.syslog.problem if self.syslog else ""]
         return [*self._reload_problems, *filter(None, own), *self.admin.problems()]
 
     def statuses(self) -> list[Status]:
@@ -543,5 +578,7 @@ class App:
             yield from self.centre.samples()
         if self.events:
             yield from self.events.samples()
+        if self.syslog:
+            yield from self.syslog.samples()
         if self.lan:
             yield from self.lan.samples()

@@ -181,6 +181,11 @@ class Events:
             self.journal.learn(self._boot.id.hex(), known)
         return known
 
+    def now(self) -> float:
+        """The true time as far as anybody knows it."""
+        base = self.base()
+        return self._clock.now() if base is None else base + self._clock.monotonic()
+
     def _entry(self, told: Told, base: float | None) -> Entry:
         sure = base is not None
         add = base if base is not None else self._clock.now() - self._clock.monotonic()
@@ -202,7 +207,7 @@ class Events:
                 await self._wake.wait()
                 alarm.cancel()
                 continue
-            await self._flush()
+            await self.flush()
 
     def _fold(self) -> None:
         now = self._clock.monotonic()
@@ -212,7 +217,8 @@ class Events:
         self._waiting += due
         self._set_alarm()
 
-    async def _flush(self) -> None:
+    async def flush(self) -> None:
+        """Stores what waits, now."""
         if not self._waiting:
             return
         told, self._waiting, self._urgent = self._waiting, [], False
@@ -258,7 +264,7 @@ class Events:
         now = self._clock.monotonic()
         self._waiting += self._flood.admit(self._flood.end(), now)
         self.journal.drop("flood", self._flood.dropped.total())
-        await self._flush()
+        await self.flush()
         await asyncio.to_thread(self.journal.close)
 
     def samples(self) -> Iterator[Sample]:
