@@ -4,6 +4,7 @@ A web server behind the ISP dies and comes back; then the office's agent does. N
 was sent.
 """
 
+import re
 import signal
 import subprocess
 import time
@@ -130,6 +131,8 @@ def _an_agent_dies(office: Office, daemon: Daemon, hook: Webhook) -> None:
     until(lambda: _of(hook, "SiteDown", "resolved"), 120, "the office is told to be back", every=0.5)
     until(lambda: _reached(office) == 5, 60, "all probes succeed again", every=0.5)
     assert len(_of(hook, "SiteDown", "firing")) == 1
+    [ended] = _of(hook, "SiteDown", "resolved")
+    assert re.fullmatch(r"(\d+m )?\d+s", ended["annotations"]["lasted"])
 
 
 def _of(hook: Webhook, name: str, status: str) -> list[dict[str, Any]]:

@@ -55,8 +55,25 @@ def test_an_office_that_is_down(centre: Bench):
     assert mail["To"] == "piket@example.go.id, kabid@example.go.id"
     golden("site-down.mail.txt", mail.get_body(("plain",)).get_content().replace("\r\n", "\n"))
     golden("site-down.mail.html", mail.get_body(("html",)).get_content().replace("\r\n", "\n"))
-    centre.post(alert("SiteDown", "rsud", **{"class": "24-jam"}, district="Rantau Selatan", notes=SITE_DOWN, ended=ENDED))
+    centre.post(
+        alert("SiteDown", "rsud", **{"class": "24-jam"}, district="Rantau Selatan", notes={**SITE_DOWN, "lasted": "34m 20s"}, ended=ENDED)
+    )
     golden("site-down-resolved.html", centre.message("ops", "PULIH · RSUD Rantauprapat: putus"))
+
+
+@pytest.mark.parametrize(
+    ("lasted", "said"),
+    [("45.5s", "kurang dari 1 mnt"), ("1m 0s", "1 mnt"), ("1h 34m 5s", "1 jam 34 mnt"), ("1d 1h 0m 0s", "1 hari 1 jam")],
+)
+def test_the_end_says_how_long_the_outage_was(centre: Bench, lasted, said):
+    """As Prometheus writes it, of the outage: Alertmanager itself knows only since when it was told."""
+    name, notes = "L" + re.sub(r"\W", "", lasted), {**SINCE, "summary": f"selama {lasted}", "lasted": lasted}
+    centre.post(alert(name, "rsud", notes=notes))
+    centre.message("ops", f"selama {lasted}")
+    centre.post(alert(name, "rsud", notes=notes, ended=ENDED))
+
+    ended = centre.message("ops", f"PULIH · RSUD Rantauprapat: selama {lasted}")
+    assert f"sejak 02.07 WIB · pulih 02.41 WIB ({said})" in ended
 
 
 def test_a_power_cut_calls_pln_and_no_provider(centre: Bench):
