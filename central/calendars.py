@@ -64,19 +64,29 @@ def _clock(minutes: int) -> str:
     return f"{minutes // 60:02}:{minutes % 60:02}"
 
 
-def _date(text: str) -> date:
-    if not re.fullmatch(r"\d{4}-\d\d-\d\d", text, re.ASCII):
-        raise ValueError
-    try:
-        return date.fromisoformat(text)
-    except ValueError:  # 2026-02-30; its own words are a programmer's
-        raise ValueError from None
+class Dates:
+    """How `2026-01-31` is read."""
+
+    pattern = r"\d{4}-\d\d-\d\d"
+
+    def __call__(self, text: str) -> date:
+        if not re.fullmatch(self.pattern, text, re.ASCII):
+            raise ValueError
+        try:
+            return date.fromisoformat(text)
+        except ValueError:  # 2026-02-30; its own words are a programmer's
+            raise ValueError from None
 
 
-def _year(text: str) -> int:
-    if not re.fullmatch(r"20\d\d", text, re.ASCII):
-        raise ValueError
-    return int(text)
+class Years:
+    """How `2026` is read."""
+
+    pattern = r"20\d\d"
+
+    def __call__(self, text: str) -> int:
+        if not re.fullmatch(self.pattern, text, re.ASCII):
+            raise ValueError
+        return int(text)
 
 
 def _day_name(text: str) -> str:
@@ -85,8 +95,8 @@ def _day_name(text: str) -> str:
     return text
 
 
-Date = Annotated[date, Scalar("a date", _date, "try 2026-01-31")]
-Year = Annotated[int, Scalar("a year", _year, "try 2026")]
+Date = Annotated[date, Scalar("a date", Dates(), "try 2026-01-31")]
+Year = Annotated[int, Scalar("a year", Years(), "try 2026")]
 DayName = Annotated[str, Scalar("a day's name", _day_name, "one line of at most 200 characters")]
 Opening = Annotated[tuple[Window, ...], Scalar("opening hours", Windows(), 'try "07:30-16:00", "07:30-12:00, 13:00-16:00" or closed')]
 
@@ -225,7 +235,7 @@ def _in_its_year(reader: Reader, path: str) -> None:
 
 def _date_or_none(text: str) -> date | None:
     try:
-        return _date(text)
+        return Dates()(text)
     except ValueError:
         return None
 

@@ -12,11 +12,16 @@ from typing import Any
 
 FINE, FAILED, USAGE = 0, 1, 2
 INVENTORY = Path("inventory.yaml")
+BEGIN = (
+    "name one (--inventory FILE), make one of a spreadsheet (ronda central import FILE.csv), or copy Ronda's config/inventory.example.yaml"
+)
 
 
 def main(argv: Sequence[str]) -> int:
     """Runs one command; returns the exit code. ConfigError is the caller's to print."""
     args = _parser(argv).parse_args(argv)
+    if getattr(args, "inventory", None) == INVENTORY and not INVENTORY.exists():
+        return _fail(f"there is no {INVENTORY} here: {BEGIN}")
     return int(args.command(args))
 
 
@@ -34,6 +39,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     imported.set_defaults(command=_later("central.importer", "import_command"))
 
     schema = sub.add_parser("schema", help="the inventory's JSON schema, for editors")
+    schema.add_argument("--calendar", action="store_true", help="the calendar's instead")
     schema.set_defaults(command=_later("central.jsonschema", "schema_command"))
 
     render = sub.add_parser("render", help="write the files of agents, Prometheus, Alertmanager and Grafana")

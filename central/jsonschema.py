@@ -1,9 +1,10 @@
-"""The inventory's JSON schema, for editors: completion and a red line while typing.
+"""The JSON schemas of the inventory and of the calendar, for editors: completion and a red line while typing.
 
-Law: made from the dataclasses that read the file, so that it can't say something else; `config/inventory.schema.json` is what it
-makes, held by a test. It helps and does not judge: what spans several places, or a text's finer form, only `ronda central check` tells.
+Law: made from the dataclasses that read the files, so that they can't say something else; `config/*.schema.json` are what is made,
+held by a test. It helps and does not judge: what spans several places, or a text's finer form, only `ronda central check` tells.
 
     ronda central schema > inventory.schema.json; and in the inventory: # yaml-language-server: $schema=inventory.schema.json
+    ronda central schema --calendar > calendar.schema.json; likewise
 """
 
 import argparse
@@ -14,23 +15,29 @@ import typing
 from typing import Annotated, Any, Literal
 
 from agent.structure import Scalar
+from central.calendars import Year, YearDays
 from central.inventory import InventoryFile
 
 DRAFT = "https://json-schema.org/draft/2020-12/schema"
 TEXT = ["string", "number"]  # to an editor an unquoted 0624 is a number; we read the text as it is written
 
 
-def schema() -> dict[str, Any]:
-    """The schema of inventory.yaml, draft 2020-12."""
+def schema(kind: Any = InventoryFile, title: str = "Ronda inventory") -> dict[str, Any]:
+    """The schema of inventory.yaml, or of another file that holds a `kind`; draft 2020-12."""
     parts: dict[str, Any] = {}
-    root = _of(InventoryFile, parts)
+    root = _of(kind, parts)
     parts_in_order = {name: parts[name] for name in sorted(parts)}
-    return {"$schema": DRAFT, "title": "Ronda inventory", **root, "$defs": parts_in_order}
+    return {"$schema": DRAFT, "title": title, **root, "$defs": parts_in_order}
 
 
-def schema_command(_args: argparse.Namespace) -> int:
-    """Prints the schema."""
-    print(json.dumps(schema(), indent=2, ensure_ascii=False))
+def calendar_schema() -> dict[str, Any]:
+    """The schema of calendar.yaml."""
+    return schema(dict[Year, YearDays], "Ronda calendar")
+
+
+def schema_command(args: argparse.Namespace) -> int:
+    """Prints the inventory's schema, or the calendar's."""
+    print(json.dumps(calendar_schema() if args.calendar else schema(), indent=2, ensure_ascii=False))
     return 0
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from central.jsonschema import schema, schema_command
+from central.jsonschema import calendar_schema, schema, schema_command
 
 CONFIG = Path(__file__).parent.parent.parent / "config"
 TYPES = {"object": dict, "array": list, "string": str, "number": (int, float), "integer": int, "null": type(None)}
@@ -64,26 +64,25 @@ def below(key: str, value: Any, part: dict[str, Any], whole: dict[str, Any], pat
     return [path] if found is False else faults(value, found, whole, path)
 
 
-def wrong(text: str) -> list[str]:
-    made = schema()
+def wrong(text: str, made: dict[str, Any]) -> list[str]:
     return faults(yaml.load(text, Core12), {k: v for k, v in made.items() if k != "$schema"}, made)
 
 
-def test_the_checked_in_schema_is_what_the_code_says():
-    assert json.loads((CONFIG / "inventory.schema.json").read_text()) == schema(), (
-        "run: ronda central schema > config/inventory.schema.json"
+@pytest.mark.parametrize("calendar", [False, True])
+def test_what_is_checked_in_is_what_the_command_prints(calendar, capsys):
+    name = "calendar" if calendar else "inventory"
+    assert schema_command(argparse.Namespace(calendar=calendar)) == 0
+    printed = capsys.readouterr().out
+    assert printed == (CONFIG / f"{name}.schema.json").read_text(), (
+        f"run: ronda central schema{' --calendar' * calendar} > config/{name}.schema.json"
     )
-
-
-def test_the_command_prints_it(capsys):
-    assert schema_command(argparse.Namespace()) == 0
-    assert capsys.readouterr().out == (CONFIG / "inventory.schema.json").read_text()
+    assert json.loads(printed)["title"] == f"Ronda {name}"
 
 
 def test_the_example_passes():
     text = (CONFIG / "inventory.example.yaml").read_text()
-    assert wrong(text) == []
-    assert wrong(re.sub(r"^#(?=\S)", "", re.sub(r"^#  (?=[ a-z])", "  ", text, flags=re.MULTILINE), flags=re.MULTILINE)) == []
+    assert wrong(text, schema()) == []
+    assert wrong(re.sub(r"^#(?=\S)", "", re.sub(r"^#  (?=[ a-z])", "  ", text, flags=re.MULTILINE), flags=re.MULTILINE), schema()) == []
     assert "$schema=inventory.schema.json" in text
 
 
@@ -111,4 +110,25 @@ SITE = "centre: {name: K}\nsites: {a: {name: A, code: AA, class: kantor, %s}}"
     ],
 )
 def test_what_an_editor_marks(text, expected):
-    assert wrong(text) == expected
+    assert wrong(text, schema()) == expected
+
+
+def test_the_calendars_example_passes():
+    text = (CONFIG / "calendar.example.yaml").read_text()
+    assert wrong(text, calendar_schema()) == []
+    assert "$schema=calendar.schema.json" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("2026: {holidays: {2026-01-01: Tahun Baru}, cuti_bersama: , ramadan: {from: 2026-02-19, until: 2026-03-20}}", []),
+        ('"26": {}', [".26"]),
+        ("2026: {libur: {}}", [".2026.libur"]),
+        ("2026: {holidays: {1-1-2026: Tahun Baru}}", [".2026.holidays.1-1-2026"]),
+        ("2026: {holidays: [2026-01-01]}", [".2026.holidays"]),
+        ("2026: {ramadan: {from: 19 Feb}}", [".2026.ramadan.until", ".2026.ramadan.from"]),
+    ],
+)
+def test_what_an_editor_marks_in_a_calendar(text, expected):
+    assert wrong(text, calendar_schema()) == expected
