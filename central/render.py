@@ -60,6 +60,8 @@ def write(files: Mapping[str, str], out: Path) -> list[str]:
 
 def manifest(out: Path) -> dict[str, str]:
     """The files of the last rendering with their digests; empty where there was none. Raises RenderError for a strange manifest."""
+    if out.exists() and not out.is_dir():
+        raise RenderError(f"{out} is no directory")
     try:
         lines = (out / MANIFEST).read_text().splitlines()
     except FileNotFoundError:
@@ -84,8 +86,6 @@ def _inside(path: str) -> bool:
 
 def _refuse_foreign(files: Mapping[str, str], ours: Mapping[str, str], out: Path) -> None:
     """What is already there with the same text harms nobody: it is ours, whatever became of the manifest."""
-    if out.exists() and not out.is_dir():
-        raise RenderError(f"{out} is no directory")
     foreign = [path for path in files if path not in ours and _exists(out / path) and _differs(out / path, files[path])]
     linked = [path for path in files for parent in _parents(out, path) if parent.is_symlink() or (parent.exists() and not parent.is_dir())]
     if linked:
