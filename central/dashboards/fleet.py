@@ -156,15 +156,6 @@ def _map() -> Panel:
     )
 
 
-def since() -> str:
-    """Since when each site is in its state, in milliseconds: exact where it is down, else when it was last seen in another state.
-
-    That look back is of a day, by 2 min steps: finer ones cost a centre of 1000 sites more than the minute is worth.
-    """
-    other = "max by (site) (max_over_time(timestamp(ronda:site_state)[1d:2m]) unless on (site, state) ronda:site_state)"
-    return f"(max by (site) (ronda:site_down_since:timestamp) or on (site) {other}) * 1000"
-
-
 def _worst() -> Panel:
     named = joined(["name", "district", "class", "code"], f'{CHOSEN},status!="retired"')
     quiet = 'on (site) (ronda:site_state{state=~"silent|closed|maintenance"} == 1)'
@@ -172,18 +163,19 @@ def _worst() -> Panel:
     return Panel(
         title="Yang terburuk dulu",
         says=(
-            "Semua kantor, yang paling perlu dilihat di atas. Sejak kosong: keadaannya sudah lebih dari sehari. Sebab "
-            "kosong: kantor sedang tanpa kabar atau tutup, jadi belum diketahui."
+            "Semua kantor, yang paling perlu dilihat di atas. Sejak: mulai kapan keadaannya begitu, sejauh diketahui pusat. "
+            "Sebab kosong: kantor sedang tanpa kabar atau tutup, jadi belum diketahui."
         ),
         english=(
-            "All offices, the worst first. No since: for more than a day. No cause: the office is silent or closed, so nobody knows yet."
+            "All offices, the worst first. Since: when this state began, as far as the centre knows. No cause: the office is silent "
+            "or closed, so nobody knows yet."
         ),
         type="table",
         unit="none",
         width=12,
         queries=(
             Query(expr=state_code() + named, table=True),
-            Query(expr=f"{since()} and {IN_DISTRICT}", table=True),
+            Query(expr=f"max by (site) (ronda:site_state_since:timestamp) * 1000 and {IN_DISTRICT}", table=True),
             Query(expr=f"({cause})", table=True),
         ),
         columns=(
@@ -193,7 +185,7 @@ def _worst() -> Panel:
             Column(field="district", title="Kecamatan"),
             Column(field="class", title="Kelas", width=90),
             Column(field="cause", title="Sebab", words=CAUSE_NAMES),
-            Column(field="Value #B", title="Sejak", unit="dateTimeAsLocal", width=170, nothing="> 1 hari"),
+            Column(field="Value #B", title="Sejak", unit="dateTimeAsLocal", width=170),
         ),
         sort=("Keadaan", True),
     )
