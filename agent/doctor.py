@@ -18,9 +18,9 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from agent import delivery, privileges, timesync
+from agent import budget, delivery, privileges, timesync
 from agent.collector import Env, Failure
-from agent.config import ANCHORS, AgentConfig
+from agent.config import ANCHORS, AgentConfig, PushConfig
 from agent.sockets import parse_address
 from agent.wire import dns, icmp
 
@@ -248,6 +248,7 @@ async def _ask(case: Case, server: str) -> str:
     return wrong
 
 
+NEARLY_USED = 0.95
 OUT_OF_ORDER = Words(
     "Di prometheus.yml pusat: storage: {tsdb: {out_of_order_time_window: 7d}}, agar data susulan diterima",
     "In the centre's prometheus.yml: storage: {tsdb: {out_of_order_time_window: 7d}}, so that late data is taken",
@@ -278,6 +279,7 @@ async def _centre(case: Case) -> list[Finding]:
         return [
             Finding("ok", Words("Pusat terjangkau dan menerima data", "The centre is reachable and takes data"), detail),
             *_late_data(case),
+            *_month(case, push),
         ]
     title = Words(
         "Pusat tidak menerima data kotak ini; data disimpan dulu", "The centre does not take this box's data; it is kept meanwhile"
@@ -285,7 +287,7 @@ async def _centre(case: Case) -> list[Finding]:
     fix = CENTRE_FIXES.get(answer.outcome) or _capital(
         Words(f"bila internet HIJAU, {case.call.id}", f"if the internet is GREEN, {case.call.en}")
     )
-    return [Finding("bad", title, f"{push.receiver}: {answer.why}", fix)]
+    return [Finding("bad", title, f"{push.receiver}: {answer.why}", fix), *_month(case, push)]
 
 
 def _late_data(case: Case) -> list[Finding]:
@@ -301,6 +303,19 @@ def _late_data(case: Case) -> list[Finding]:
         return []
     title = Words("Pusat pernah menolak sebagian data kotak ini", "The centre has refused some of this box's data")
     return [Finding("warn", title, f"{refused}", OUT_OF_ORDER)]
+
+
+def _month(case: Case, push: PushConfig) -> list[Finding]:
+    """How much of the month's budget is used, by the file that the agent keeps."""
+    if push.budget is None:
+        return []
+    used = budget.Month(case.data_dir).used
+    detail = ", ".join(f"{uplink} {spent / 1e6:.0f} MB" for uplink, spent in sorted(used.items())) or "0 MB"
+    detail += f" / {push.budget / 1e6:.0f} MB"
+    if max(used.values(), default=0.0) < NEARLY_USED * push.budget:
+        return [Finding("ok", Words("Kuota bulan ini masih cukup", "This month's data budget lasts"), detail)]
+    title = Words("Kuota bulan ini hampir habis; pemeriksaan dijarangkan", "This month's data budget is nearly used; probes are rarer")
+    return [Finding("warn", title, detail, Words("Kurangi sasaran, atau naikkan push.budget", "Watch less, or raise push.budget"))]
 
 
 # --- the box ---------------------------------------------------------------------------------------------------------------

@@ -82,7 +82,7 @@ def _item(status: Status, lang: Lang, now: float, zone: str, *, drawn: bool) -> 
     return (
         f'<li class="{status.state}"><div class="what"><span class="state"><i aria-hidden="true">{mark.shape}</i> '
         f"{html.escape(mark.word.of(lang))}</span> <b>{_cut(_name(status, lang), 120)}</b>"
-        f'<small>{_cut(_roles(status), 160)}</small></div><div class="how"><span class="value">{_cut(_value(status, lang), 120)}</span>'
+        f'<small>{_cut(_roles(status, lang), 160)}</small></div><div class="how"><span class="value">{_cut(_value(status, lang), 120)}</span>'
         f"{_age(status, lang, now)}{highest}</div>{_why(status, lang, now, zone)}{drawing}</li>"
     )
 
@@ -98,12 +98,13 @@ def _name(status: Status, lang: Lang) -> str:
     return status.target or status.task
 
 
-def _roles(status: Status) -> str:
-    """What else tells this task from its neighbours: its name, where that says more than kind and target, and its labels."""
+def _roles(status: Status, lang: Lang) -> str:
+    """What else tells this task from its neighbours: its name, where that says more than kind and target, labels, a stretched interval."""
     plain = (status.kind, status.target, f"{status.kind}:{status.target}")
     name = [] if status.task in plain else [status.task]
     labels = [f"{k}={v}" for k, v in status.labels.items() if k not in ("task", "kind", "target")]
-    return " · ".join([*name, *labels])
+    slower = [f"{PAGE['stretched'].of(lang)} {texts.age(status.interval, lang)}"] if status.stretched else []
+    return " · ".join([*name, *labels, *slower])
 
 
 def _value(status: Status, lang: Lang) -> str:

@@ -190,6 +190,7 @@ class Scheduler:
             if task.watcher or interval == task.interval:
                 continue
             task.interval = task.status.interval = interval
+            task.status.stretched = interval > task.config.interval
             task.offset = offset(self.site + task.name, interval, self._slot)
             if hasattr(task.collector, "paced"):
                 task.collector.paced(interval)

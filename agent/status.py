@@ -30,6 +30,7 @@ class Status:
     reason: str = ""  # of the last failure, while it lasts
     detail: str = ""  # for people, may hold addresses: never a label
     interval: float = 15.0
+    stretched: bool = False  # the interval is longer than configured
     reached: bool = False  # whether the last settled state was ok: what `checking` still counts as
     history: "History" = dataclasses.field(default_factory=lambda: History())
 

@@ -360,6 +360,7 @@ PAGE = {
     "never": Text("belum pernah dilihat", "never looked at"),
     "last": Text("terakhir", "last"),
     "late": Text("lewat waktunya", "overdue"),
+    "stretched": Text("dijarangkan demi kuota: tiap", "stretched for its uplink: every"),
     "made": Text("Halaman dibuat", "Page made"),
     "refresh": Text("memperbarui diri tiap 15 detik", "refreshes itself every 15 seconds"),
     "hours": Text("6 jam terakhir", "last 6 hours"),
