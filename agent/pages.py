@@ -82,7 +82,8 @@ def _item(status: Status, lang: Lang, now: float, zone: str, *, drawn: bool) -> 
     return (
         f'<li class="{status.state}"><div class="what"><span class="state"><i aria-hidden="true">{mark.shape}</i> '
         f"{html.escape(mark.word.of(lang))}</span> <b>{_cut(_name(status, lang), 120)}</b>"
-        f'<small>{_cut(_roles(status, lang), 160)}</small></div><div class="how"><span class="value">{_cut(_value(status, lang), 120)}</span>'
+        f"<small>{_cut(_roles(status, lang), 160)}</small></div>"
+        f'<div class="how"><span class="value">{_cut(_value(status, lang), 120)}</span>'
         f"{_age(status, lang, now)}{highest}</div>{_why(status, lang, now, zone)}{drawing}</li>"
     )
 

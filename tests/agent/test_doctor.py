@@ -16,7 +16,7 @@ import pytest
 
 from agent import doctor, privileges
 from agent.collector import Env, ProbeConfig
-from agent.config import ANCHORS, AgentConfig, OfficeConfig, WebConfig
+from agent.config import ANCHORS, AgentConfig, OfficeConfig, PushConfig, WebConfig
 from agent.net import Net
 from agent.timesync import TimeState
 from tests.lab.netns import Lab
@@ -446,3 +446,16 @@ def test_this_machine_without_a_config(tmp_path: Path) -> None:
     found = asyncio.run(doctor.examine(env, FREE, tmp_path, means=means))
     assert len(found) >= len(doctor.CHECKS)
     assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("used", "level"), [(None, "ok"), ({"isp-a": 2.0e9}, "ok"), ({"isp-a": 1e9, "isp-b": 2.9e9}, "warn")])
+def test_how_much_of_the_months_data_is_used(tmp_path: Path, used: dict[str, float] | None, level: str) -> None:
+    if used:
+        (tmp_path / "budget.json").write_text(json.dumps({"month": "2026-11", "used": used}))
+    case = doctor.Case(None, None, (), tmp_path, None)
+
+    [found] = doctor._month(case, PushConfig(url="https://pusat.example.go.id", budget=3_000_000_000))
+    assert found.level == level
+    assert "3000 MB" in found.detail
+    assert all(f"{uplink} {spent / 1e6:.0f} MB" in found.detail for uplink, spent in (used or {}).items())
+    assert doctor._month(case, PushConfig(url="https://pusat.example.go.id")) == []

@@ -1,6 +1,7 @@
 """The admin's page: what it says of each state, in both languages; bounded, escaped, and drawn."""
 
 import asyncio
+import dataclasses
 import html.parser
 import re
 
@@ -244,3 +245,11 @@ def test_a_title_is_escaped_and_zero_is_drawn():
     shown = svg.picture([svg.Cell("ok", 0.0)], 0.0, "<b>")
     assert "&lt;b&gt;" in shown
     assert 'class="line"' not in shown
+
+
+def test_what_is_stretched_says_so() -> None:
+    slow = status("icmp:1.1.1.1", "icmp", target="1.1.1.1", interval=45.0, stretched=True)
+
+    assert "dijarangkan demi kuota: tiap 45" in Tags(page(FakeSite(tasks=[slow]))).text
+    assert "every 45" in Tags(page(FakeSite(tasks=[slow]), "en")).text
+    assert "dijarangkan" not in page(FakeSite(tasks=[dataclasses.replace(slow, stretched=False)]))
