@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
+from agent.budget import ESTIMATE
 from agent.collector import Kind, TaskConfig
 from agent.config import task_name
 from agent.structure import loads, parse_duration, parse_size
@@ -132,11 +133,11 @@ def _merged(defaults: list[Task], own: Iterable[Task]) -> list[Task]:
 # -- what a metered uplink can bear -----------------------------------------------------------------------------------------------
 # Probes over a metered uplink may cost 10 MB a day (numbers.md N5). A ping of 56 bytes is 84 bytes of IP, 168 with its answer:
 # every second that is 14.5 MB a day, every 15 s 0.97 MB. Three anchors every 15 s: 2.9 MB an uplink. What is left, less a reserve
-# for retries, is shared by all other probes that leave the office; they stretch together until they fit.
+# for retries, is shared by all other probes that leave the office; they stretch together until they fit. The agent itself sees to it that
+# what it was told, and what pages really weigh, fits (agent/budget.py); this chooses what is worth more, and puts it where people see it.
 
 ANCHOR_EVERY = 15.0
 LEFT = 6.5e6  # bytes a day
-BYTES = {"icmp": 168, "dns": 300, "tcp": 480, "http": 10_400}  # of one run, both ways; http: measured, with TLS (300 MB of 28,800 runs)
 LEAST = {"icmp": 15.0, "dns": 60.0, "tcp": 60.0, "http": 300.0}  # seconds
 DAY = 86_400.0
 # 10/8 and 172.16/12 are as often the government's own network, behind the uplink, as the office's.
@@ -146,7 +147,7 @@ LAN = [ipaddress.ip_network(n) for n in ("192.168.0.0/16", "169.254.0.0/16", "12
 def stretched(made: list[Task]) -> list[Task]:
     """The same tasks, those that leave the office less often. An interval that the inventory chose stays."""
     far = [(kind, task) for kind, task in made if _stretches(kind, task) and task.labels.get("role") != "anchor"]
-    cost = sum(BYTES[kind] * DAY / LEAST[kind] for kind, _ in far)
+    cost = sum(ESTIMATE[kind] * DAY / LEAST[kind] for kind, _ in far)
     factor = max(1.0, cost / LEFT)
     return [(kind, _slower(kind, task, factor)) if _stretches(kind, task) else (kind, task) for kind, task in made]
 
@@ -158,7 +159,7 @@ def _slower(kind: str, task: TaskConfig, factor: float) -> TaskConfig:
 
 def _stretches(kind: str, task: TaskConfig) -> bool:
     chosen = task.interval != type(task).__dataclass_fields__["interval"].default
-    return kind in BYTES and not chosen and not _in_office(kind, str(getattr(task, "target", "")))
+    return kind in ESTIMATE and not chosen and not _in_office(kind, str(getattr(task, "target", "")))
 
 
 def _in_office(kind: str, target: str) -> bool:
