@@ -6,8 +6,9 @@
     centre               the receiver: Prometheus, TLS by its own web config; an address for each sender, so that they can be counted
 
 Law: bytes are counted by the kernel of the machine that sends (nft, by address), IP headers and TLS included, and 14 of Ethernet for
-each packet; never by the agent itself, whose own count is held against that. The window begins when all has settled and has a whole
-number of ticks of each profile; a day is the window times what fits into a day, and 24 reconnects as the agent counts one.
+each packet to the centre; never by the agent itself, whose own count is held against that. What probes cost is IP's bytes, as an uplink
+is billed. The window begins when all has settled and has a whole number of ticks of each profile; a day is the window times what fits
+into a day, and 24 reconnects as the agent counts one. CPU and memory are medians of five minutes in the same window.
 
 The card: the data directory is a file system of its own on a loop device, and what the device has written is counted, journal and
 all; where there can be none, the kernel's count for the process (write_bytes).
@@ -18,6 +19,7 @@ import dataclasses
 import json
 import re
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +50,6 @@ def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
             first = bench.exposed()
             found = bench.measured(quick)
             seen = card.Seen(first, bench.exposed(), max(found["window"].values()))
-            found["costs"] = bench.costs(quick)
             hours = 1 if quick else 24
             found["outage"] = {"hours": hours, "bytes": asyncio.run(card.outage(seen, hours * 3600, store)), "how": store.how}
     return rows(found), found
@@ -154,22 +155,22 @@ class Bench:
         ns = self.far if name == "metered" else self.office.office
         found = json.loads(ns.run("nft", "-j", "list", "counters", "table", "inet", name).stdout)["nftables"]
         counters = [c["counter"] for c in found if "counter" in c]
-        return float(sum(c["bytes"] + 14 * c["packets"] for c in counters if c["name"].startswith(what)))
+        frame = 14 if what == "push" else 0
+        return float(sum(c["bytes"] + frame * c["packets"] for c in counters if c["name"].startswith(what)))
 
     def _seen(self, name: str) -> bool:
         return self._bytes(name) > 5000
 
     def measured(self, quick: bool) -> dict[str, Any]:
         """The bytes of a window; each profile's has a whole number of its ticks."""
-        began = self._now()
+        began, start = self._now(), time.monotonic()
+        costs = self.costs(quick)
         lengths = {p: 20.0 if quick else t * 3 for p, t in TICKS.items()}
         ends: dict[str, dict[str, Any]] = {}
-        waited = 0.0
         for profile, length in sorted(lengths.items(), key=lambda p: p[1]):
-            measure.wait(length - waited, f"N5: {profile}")
-            waited = length
+            measure.wait(start + length - time.monotonic(), f"N5: {profile}")
             ends[profile] = self._now()
-        return {"window": lengths, "began": began, "ended": ends}
+        return {"window": lengths, "began": began, "ended": ends, "costs": costs}
 
     def exposed(self) -> str:
         text = self.office.office.get(f"http://{LISTEN['fibre']}/metrics")
@@ -202,7 +203,7 @@ def _own(series: agent.Series) -> dict[str, float]:
     found: dict[str, float] = {}
     for (name, labels), value in series.items():
         if name in ("ronda_push_bytes_total", "ronda_probe_bytes_total"):
-            key = re.sub(r"ronda_|_bytes_total", "", name) + "/" + "/".join(v for k, v in labels if k in ("purpose", "kind"))
+            key = re.sub(r"ronda_|_bytes_total", "", name) + "/" + "/".join(v for k, v in labels if k in ("purpose", "kind", "uplink"))
             found[key] = found.get(key, 0.0) + value
     return found
 
@@ -229,16 +230,18 @@ def rows(found: dict[str, Any]) -> list[Row]:
         Row("N5", "to the centre, fibre", "MB/day", day["fibre"], 15, peer, PEER),
         Row("N5", "to the centre, metered", "MB/day", day["metered"], 1, peer, PEER),
         Row("N5", "probes over a metered uplink", "MB/day", _day(found, "metered", "probes"), 10),
-        Row("N5", "the agent's own count of it, fibre", "% off", _off(found)),
+        Row("N5", "the agent's own count: to the centre", "% off", _off(found, "fibre", "fibre", "push/")),
+        Row("N5", "the agent's own count: probes, metered", "% off", _off(found, "metered", "probes", "probe/")),
         Row("N6", "to the card, healthy", "MB/day", (ended["card"] - began["card"]) * a_day, 1, note=found["outage"]["how"]),
         Row("N6", "the same as the kernel counts it", "MB/day", (ended["process"] - began["process"]) * a_day),
         Row("N6", "to the card, a day's outage", "MB/day", found["outage"]["bytes"] * 24 / found["outage"]["hours"] / 1e6, 40),
     ]
 
 
-def _off(found: dict[str, Any]) -> float:
-    """How far the agent's own count of what goes to the centre is off the wire's, in percent."""
-    began, ended = found["began"], found["ended"]["fibre"]
-    own = sum(v - began["own"]["fibre"][k] for k, v in ended["own"]["fibre"].items() if k.startswith("push/"))
-    wire = ended["wire"]["fibre"] - began["wire"]["fibre"]
+def _off(found: dict[str, Any], profile: str, counter: str, sort: str) -> float:
+    """How far the agent's own count is off the wire's, in percent. What stays in the office is not on the wire that is counted."""
+    began, ended = found["began"], found["ended"][profile]
+    before, after = began["own"][profile], ended["own"][profile]
+    own = sum(v - before.get(k, 0.0) for k, v in after.items() if k.startswith(sort) and not k.endswith("/lan"))
+    wire = ended["wire"][counter] - began["wire"][counter]
     return 100 * abs(own - wire) / max(wire, 1)
