@@ -1,19 +1,13 @@
 """Keadaan sekarang: all offices at a glance. The map, the worst first, what is open, what changed since yesterday, quality by district."""
 
 from central.dashboards.panels import (
-    GREEN,
-    ORANGE,
-    RED,
-    YELLOW,
     Column,
     Dashboard,
     Json,
-    Level,
     Panel,
     Query,
     Row,
     Variable,
-    Word,
 )
 from central.dashboards.promql import (
     ACTIVE,
@@ -31,56 +25,10 @@ from central.dashboards.promql import (
     slow_share,
     state_code,
 )
+from central.dashboards.shared import RTT, SHARE_LOST, SHARE_SLOW, SITE_KEY, TO_SITE, conditions, site_column
 
 CHOSEN = 'district=~"$district"'
 IN_DISTRICT = f"on (site) ronda_site_info{{{CHOSEN}}}"
-TO_SITE = "/d/ronda-site?var-site=${__data.fields.site}&${__url_time_range}"
-SEVERITIES = {"critical": Word("GAWAT", RED), "warning": Word("PERHATIAN", ORANGE), "info": Word("INFO", GREEN)}
-SHARE_LOST = (
-    Level(None, GREEN, "kurang dari 2 % hilang"),
-    Level(0.02, YELLOW, "dari 2 %, terasa"),
-    Level(0.05, RED, "dari 5 %, mengganggu"),
-)
-SHARE_SLOW = (Level(None, GREEN, "kurang dari 5 % lambat"), Level(0.05, YELLOW, "dari 5 %"), Level(0.2, RED, "dari 20 %, lemot"))
-RTT = (Level(None, GREEN, "di bawah 100 ms"), Level(0.1, YELLOW, "dari 100 ms"), Level(0.35, RED, "dari 350 ms, lemot"))
-
-
-def site_column(title: str = "Kantor") -> Column:
-    return Column(field="name", title=title, link=TO_SITE, link_title="Buka halaman kantor ini")
-
-
-SITE_KEY = Column(field="site", title="site", hidden=True)
-
-
-def conditions(where: str, names: bool) -> Panel:
-    """What is wrong now, and since when. Security findings are for the CSIRT only and stay out."""
-    which = f'{{audience!="csirt"{where}}}'
-    by = "site, alertname, severity, class, district, task, device, uplink, service"
-    named = joined(["name"], CHOSEN if names else "")
-    first = (site_column(), SITE_KEY, Column(field="district", title="Kecamatan")) if names else ()
-    return Panel(
-        title="Gangguan terbuka",
-        says="Semua yang sedang tidak beres menurut aturan, juga yang belum (atau tidak) dikirim sebagai pesan karena di luar jam kantor.",
-        english="Every condition that holds now, paged or not. Security findings are left out: they are for the CSIRT only.",
-        type="table",
-        unit="none",
-        width=24,
-        queries=(
-            Query(expr=f"max by ({by}) (ronda:condition{which}){named}", table=True),
-            Query(expr=f"max by ({by}) (ronda:condition_since:timestamp{which}){named} * 1000", table=True),
-        ),
-        columns=(
-            *first,
-            Column(field="alertname", title="Gangguan"),
-            Column(field="severity", title="Tingkat", words=SEVERITIES, width=120),
-            Column(field="task", title="Yang diamati"),
-            Column(field="uplink", title="Jalur"),
-            Column(field="device", title="Perangkat"),
-            Column(field="Value #B", title="Sejak", unit="dateTimeAsLocal", width=180),
-        ),
-        sort=("Sejak", True),
-        nothing="tidak ada gangguan",
-    )
 
 
 def _counts() -> Panel:
@@ -294,7 +242,7 @@ DASHBOARD = Dashboard(
     rows=(
         Row(panels=(_counts(),), height=4),
         Row(panels=(_map(), _worst()), height=15),
-        Row(panels=(conditions("", names=True),), height=9),
+        Row(panels=(conditions("", CHOSEN),), height=9),
         Row(panels=(_changed(), _history()), height=9),
         Row(panels=(_quality(),), height=9),
     ),

@@ -1,9 +1,8 @@
 """Pemantauannya sendiri: is what the other pages show still being measured, delivered, judged and told?"""
 
-from central.dashboards.fleet import SEVERITIES, SITE_KEY, site_column
 from central.dashboards.panels import GREEN, ORANGE, RED, YELLOW, Column, Dashboard, Level, Panel, Query, Row, Word
 from central.dashboards.promql import RATE, STEP, joined, last
-from central.dashboards.services import SITE
+from central.dashboards.shared import SEVERITIES, SITE_KEY, site_column, sites, timeline
 
 SITES = 'site=~"$site"'
 CENTRE = 'site="pusat"'
@@ -164,17 +163,14 @@ def _memory() -> Panel:
 
 
 def _scrape() -> Panel:
-    return Panel(
-        title="Kantor yang dibaca pusat",
-        says="Apakah pusat bisa membaca tiap kantor yang dibaca langsung (delivery: pull), dan tiap program pusat.",
-        english="Whether the centre can read each office that it scrapes, and its own programs.",
-        type="state-timeline",
-        unit="none",
-        queries=(
+    return timeline(
+        "Kantor yang dibaca pusat",
+        "Apakah pusat bisa membaca tiap kantor yang dibaca langsung (delivery: pull), dan tiap program pusat.",
+        "Whether the centre can read each office that it scrapes, and its own programs.",
+        (
             Query(expr=f'min by (site) (up{{job="ronda",{SITES}}})', legend="{{site}}"),
             Query(expr='min by (job) (up{job!="ronda"})', legend="{{job}}"),
         ),
-        levels=(Level(None, RED, "tidak terbaca"), Level(1, GREEN, "terbaca")),
         words={"1": Word("terbaca", GREEN), "0": Word("tidak terbaca", RED)},
     )
 
@@ -401,7 +397,7 @@ DASHBOARD = Dashboard(
     title="Ronda · Pemantauannya sendiri",
     says="Apakah yang tampak di halaman lain masih diukur, dikirim, dinilai, dan diberitahukan.",
     english="Whether what the other pages show is still measured, delivered, judged and told.",
-    variables=(SITE,),
+    variables=(sites(several=True),),
     rows=(
         Row(panels=(_age(), _firing()), height=9),
         Row(title="Agen di kantor", panels=(_clock(), _versions(), _blind())),

@@ -1,8 +1,8 @@
 """Layanan dan sertifikat: which shared service fails where and why, how its time is spent, and when its certificate ends."""
 
-from central.dashboards.fleet import SITE_KEY, site_column
 from central.dashboards.panels import GREEN, GREY, RED, YELLOW, Column, Dashboard, Level, Panel, Query, Row, Variable, Word
-from central.dashboards.promql import ACTIVE, RATE, STEP, WINDOW, joined, last
+from central.dashboards.promql import RATE, STEP, WINDOW, joined, last
+from central.dashboards.shared import SITE_KEY, dns_time, site_column, sites, timeline, usable
 
 SITES = 'site=~"$site"'
 CHOSEN = f'{SITES},task=~"$task"'
@@ -166,16 +166,12 @@ def _status() -> Panel:
 
 
 def _availability() -> Panel:
-    return Panel(
-        title="Bisa dipakai atau tidak",
-        says="Tiap layanan, server, dan DNS dari tiap kantor yang dipilih, dari waktu ke waktu.",
-        english="Each service, server and resolver from each chosen office over time.",
-        type="state-timeline",
-        unit="none",
-        width=24,
-        queries=(Query(expr=f"min by (site, task) ({last('ronda_probe_success', PROBES)})", legend="{{site}} {{task}}"),),
-        levels=(Level(None, RED, "mati"), Level(1, GREEN, "baik")),
-        words={"1": Word("baik", GREEN), "0": Word("mati", RED)},
+    return timeline(
+        "Bisa dipakai atau tidak",
+        "Tiap layanan, server, dan DNS dari tiap kantor yang dipilih, dari waktu ke waktu.",
+        "Each service, server and resolver from each chosen office over time.",
+        (usable(PROBES, "site, task", "{{site}} {{task}}"),),
+        24,
     )
 
 
@@ -197,25 +193,6 @@ def _failures() -> Panel:
     )
 
 
-def _dns() -> Panel:
-    return Panel(
-        title="Waktu jawab DNS",
-        says="Waktu dari pertanyaan sampai jawaban server nama (DNS), di tiap kantor yang dipilih.",
-        english="From the question to the resolver's last answer, at each chosen office.",
-        type="timeseries",
-        unit="s",
-        queries=(Query(expr=f"max by (site, task) ({last('ronda_dns_lookup_duration_seconds', CHOSEN)})", legend="{{site}} {{task}}"),),
-        levels=(Level(None, GREEN, "di bawah 200 ms"), Level(0.2, YELLOW, "dari 200 ms"), Level(1, RED, "dari 1 detik")),
-        low=0,
-    )
-
-
-SITE = Variable(
-    name="site",
-    label="Kantor",
-    query=f"query_result(max by (name, site) (ronda_site_info{{{ACTIVE}}}))",
-    regex=r'/^\{name="(?<text>[\s\S]*)",site="(?<value>[a-z0-9-]+)"\} /',
-)
 TASK = Variable(name="task", label="Yang diamati", query='label_values(ronda_probe_success{site=~"$site",kind=~"http|tcp|dns"}, task)')
 
 DASHBOARD = Dashboard(
@@ -223,12 +200,12 @@ DASHBOARD = Dashboard(
     title="Ronda · Layanan dan sertifikat",
     says="Layanan mana yang tidak bisa dibuka, dari mana, mengapa; ke mana waktunya pergi; dan kapan sertifikatnya habis.",
     english="Which services fail, from where and why; where their time goes; and when their certificates end.",
-    variables=(SITE, TASK),
+    variables=(sites(several=True), TASK),
     rows=(
         Row(panels=(_shared(), _failing()), height=9),
         Row(panels=(_certificates(), _refused()), height=9),
         Row(panels=(_availability(),), height=10),
         Row(panels=(_phases(), _status())),
-        Row(panels=(_failures(), _dns())),
+        Row(panels=(_failures(), dns_time(CHOSEN, "site, task", "{{site}} {{task}}"))),
     ),
 )

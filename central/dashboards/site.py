@@ -1,17 +1,13 @@
 """Kantor: one office from the outside in. State and cause, what is open, its uplinks, its services, its box and cables."""
 
-from central.dashboards.fleet import SHARE_LOST, SHARE_SLOW, conditions
-from central.dashboards.panels import BLUE, GREEN, GREY, ORANGE, RED, YELLOW, Column, Dashboard, Level, Panel, Query, Row, Variable, Word
+from central.dashboards.panels import BLUE, GREEN, GREY, ORANGE, RED, YELLOW, Column, Dashboard, Level, Panel, Query, Row, Word
 from central.dashboards.promql import (
-    ACTIVE,
     ANCHORS,
     CAUSE_WORDS,
     RATE,
     STATE_LEVELS,
     STATE_WORDS,
     STEP,
-    UP_DOWN,
-    UP_DOWN_LEVELS,
     cause_code,
     joined,
     last,
@@ -20,16 +16,9 @@ from central.dashboards.promql import (
     slow_share,
     state_code,
 )
+from central.dashboards.shared import MEDIA, RTT_LINE, SHARE_LOST, SHARE_SLOW, conditions, dns_time, sites, timeline, usable
 
 THIS = 'site="$site"'
-RTT_LINE = (Level(None, GREEN, "di bawah 350 ms"), Level(0.35, RED, "dari 350 ms: pemakai bilang lemot"))
-MEDIA = {
-    "fibre": Word("serat optik", GREEN),
-    "cable": Word("kabel", GREEN),
-    "wireless": Word("radio", YELLOW),
-    "4g": Word("4G", YELLOW),
-    "vsat": Word("satelit (VSAT)", ORANGE),
-}
 CLASSES = {"24-jam": Word("24 jam", RED), "layanan": Word("layanan", ORANGE), "kantor": Word("kantor", BLUE), "desa": Word("desa", GREY)}
 
 
@@ -199,21 +188,21 @@ def _jitter() -> Panel:
     )
 
 
-def _by_kind(kinds: str) -> Query:
-    success = last("ronda_probe_success", f'{THIS},kind=~"{kinds}"')
-    return Query(expr=f"min by (task) ({success})", legend="{{task}}")
-
-
 def _services() -> Panel:
-    return Panel(
-        title="Layanan",
-        says="Apakah tiap situs, aplikasi, atau server bisa dipakai dari kantor ini.",
-        english="Whether each site, application or server can be used from this office.",
-        type="state-timeline",
-        unit="none",
-        queries=(_by_kind("http|tcp"),),
-        levels=UP_DOWN_LEVELS,
-        words=UP_DOWN,
+    return timeline(
+        "Layanan",
+        "Apakah tiap situs, aplikasi, atau server bisa dipakai dari kantor ini.",
+        "Whether each site, application or server can be used from this office.",
+        (usable(f'{THIS},kind=~"http|tcp"', "task", "{{task}}"),),
+    )
+
+
+def _dns() -> Panel:
+    return timeline(
+        "DNS menjawab",
+        "Apakah tiap server nama (DNS) menjawab dengan benar. Bila mati, bagi pemakai ini sama dengan internet mati.",
+        "Whether each resolver answers as it should. To users a dead resolver is a dead internet.",
+        (usable(f'{THIS},kind="dns"', "task", "{{task}}"),),
     )
 
 
@@ -231,43 +220,14 @@ def _service_time() -> Panel:
     )
 
 
-def _dns() -> Panel:
-    return Panel(
-        title="DNS menjawab",
-        says="Apakah tiap server nama (DNS) menjawab dengan benar. Bila mati, bagi pemakai ini sama dengan internet mati.",
-        english="Whether each resolver answers as it should. To users a dead resolver is a dead internet.",
-        type="state-timeline",
-        unit="none",
-        queries=(_by_kind("dns"),),
-        levels=UP_DOWN_LEVELS,
-        words=UP_DOWN,
-    )
-
-
-def _dns_time() -> Panel:
-    return Panel(
-        title="Waktu jawab DNS",
-        says="Waktu dari pertanyaan sampai jawaban server nama (DNS).",
-        english="From the question to the resolver's last answer.",
-        type="timeseries",
-        unit="s",
-        queries=(Query(expr=f"max by (task) ({last('ronda_dns_lookup_duration_seconds', THIS)})", legend="{{task}}"),),
-        levels=(Level(None, GREEN, "di bawah 200 ms"), Level(0.2, YELLOW, "dari 200 ms"), Level(1, RED, "dari 1 detik")),
-        low=0,
-    )
-
-
 def _cables() -> Panel:
-    return Panel(
-        title="Kabel dan WiFi kotak Ronda",
-        says="Apakah tiap kabel atau WiFi kotak Ronda tersambung.",
-        english="Whether each network device of the box has a carrier.",
-        type="state-timeline",
-        unit="none",
-        width=8,
-        queries=(Query(expr=f"min by (device) ({last('ronda_link_carrier', THIS)})", legend="{{device}}"),),
-        levels=UP_DOWN_LEVELS,
-        words={"1": Word("tersambung", GREEN), "0": Word("lepas", RED)},
+    return timeline(
+        "Kabel dan WiFi kotak Ronda",
+        "Apakah tiap kabel atau WiFi kotak Ronda tersambung.",
+        "Whether each network device of the box has a carrier.",
+        (Query(expr=f"min by (device) ({last('ronda_link_carrier', THIS)})", legend="{{device}}"),),
+        8,
+        {"1": Word("tersambung", GREEN), "0": Word("lepas", RED)},
     )
 
 
@@ -374,29 +334,21 @@ def _events() -> Panel:
     )
 
 
-SITE = Variable(
-    name="site",
-    label="Kantor",
-    query=f"query_result(max by (name, site) (ronda_site_info{{{ACTIVE}}}))",
-    regex=r'/^\{name="(?<text>[\s\S]*)",site="(?<value>[a-z0-9-]+)"\} /',
-    several=False,
-)
-
 DASHBOARD = Dashboard(
     uid="ronda-site",
     title="Ronda · Kantor",
     says="Satu kantor dari luar ke dalam: keadaan dan sebabnya, jalur internet, layanan, lalu kotak dan kabelnya.",
     english="One office from the outside in: its state and cause, uplinks, services, then its box and cables.",
-    variables=(SITE,),
+    variables=(sites(several=False),),
     rows=(
         Row(panels=(_who(), _open()), height=4),
         Row(panels=(_states(), _causes()), height=6),
-        Row(panels=(conditions(f",{THIS}", names=False),), height=7),
+        Row(panels=(conditions(f",{THIS}"),), height=7),
         Row(title="Sambungan internet", panels=(_uplinks(),), height=5),
         Row(panels=(_rtt(), _slow(), _loss())),
         Row(panels=(_task_rtt(), _jitter())),
         Row(title="Layanan dan DNS", panels=(_services(), _service_time())),
-        Row(panels=(_dns(), _dns_time())),
+        Row(panels=(_dns(), dns_time(THIS, "task", "{{task}}"))),
         Row(title="Kotak dan kabel", panels=(_cables(), _traffic(), _cable_errors())),
         Row(panels=(_box(), _heat(), _uptime())),
         Row(panels=(_events(),), height=6),

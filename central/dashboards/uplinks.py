@@ -1,9 +1,8 @@
 """Mutu jalur: round-trip time, loss and slow replies by provider and uplink, fair between providers because every reply counts once."""
 
-from central.dashboards.fleet import RTT, SHARE_LOST, SHARE_SLOW, SITE_KEY, site_column
 from central.dashboards.panels import Column, Dashboard, Json, Panel, Query, Row, Variable
 from central.dashboards.promql import ANCHORS, RATE, SLOW, STEP, WINDOW, joined
-from central.dashboards.site import MEDIA, RTT_LINE
+from central.dashboards.shared import MEDIA, RTT, RTT_LINE, SHARE_LOST, SHARE_SLOW, SITE_KEY, site_column
 
 CHOSEN = 'isp=~"$isp",medium=~"$medium"'
 SENT, LOST = "ronda_icmp_packets_sent_total", "ronda_icmp_packets_lost_total"
