@@ -483,9 +483,9 @@ class Delivery:
     async def _store_late(self) -> None:
         """Puts what has waited too long where a power cut can't reach it."""
         old = self._clock.monotonic() - STORE_AFTER
-        if (self._rows and self._rows[0].at < old) or self._left:
+        if (self._rows and self._rows[0].since < old) or self._left:
             rows = []
-            while self._rows and self._rows[0].at < old + STORE_AFTER - STORE_FROM:
+            while self._rows and self._rows[0].since < old + STORE_AFTER - STORE_FROM:
                 rows.append(self._rows.popleft())
             await self._store(rows)
 

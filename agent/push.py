@@ -86,11 +86,17 @@ class Series:
 
 
 class Row(NamedTuple):
-    """One sample for the centre. at: monotonic seconds."""
+    """One sample for the centre. at, told: monotonic seconds; a slow task's sample may be old already when it is told."""
 
     series: Series
     at: float
     value: float
+    told: float = NEVER
+
+    @property
+    def since(self) -> float:
+        """Since when it waits."""
+        return max(self.at, self.told)
 
 
 class Held(NamedTuple):
@@ -207,7 +213,7 @@ class Push:
 
     def _emit(self, series: Series, at: float, value: float) -> None:
         series.told, series.value = at, value
-        self._fresh.append(Row(series, at, value))
+        self._fresh.append(Row(series, at, value, self._clock.monotonic()))
 
     def _gather(self) -> None:
         if not self._gathering:

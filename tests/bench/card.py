@@ -101,8 +101,8 @@ async def outage(seen: Seen, seconds: float, store: Store) -> float:
             push.write(Batch(task, work.labels[task], clock.now(), work.batch(task, clock.monotonic())))
         await clock.advance(BEAT)
         old = clock.monotonic() - STORE_AFTER
-        if rows and rows[0].at < old:  # as Delivery does it
-            late = [row for row in rows if row.at < clock.monotonic() - STORE_FROM]
+        if rows and rows[0].since < old:  # as Delivery does it
+            late = [row for row in rows if row.since < clock.monotonic() - STORE_FROM]
             del rows[: len(late)]
             await delivery._store(late)
         if step % 240 == 0:
