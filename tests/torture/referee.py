@@ -28,7 +28,7 @@ from agent.wire import remote_write
 from tests.receiver import Store
 
 EXACT = 5  # ms
-NEAR = 1500  # ms: what a Date leaves open when it came at once
+NEAR = 2600  # ms: what a Date leaves open when it came at once, or a wall clock that is trusted may be wrong by
 PLACED = 20_000  # ms: what it leaves open when it came late
 WINDOW = 60_000  # ms
 SEEN = 500  # ms that a change may be gathered before it is told
@@ -160,7 +160,9 @@ def match(rows: Iterable[Row], store: Points) -> Matched:
         times = sorted(held.pop(key, []))
         left, times = _take(group, times, EXACT, found)
         left, times = _take(left, times, NEAR, found)
+        times, copies = _copies(times, {row.at for row in group} - {row.at for row in left})
         left, times = _take(left, times, PLACED, found)
+        times += copies
         found.missing.extend(left)
         near = [row.at for row in group]
         for at in times:
@@ -171,6 +173,16 @@ def match(rows: Iterable[Row], store: Points) -> Matched:
                 found.invented.append((key[0], at, key[1]))
     found.invented.extend((head, at, bits) for (head, bits), times in held.items() for at in times)
     return found._replace(again=again)
+
+
+def _copies(times: list[int], matched: set[int]) -> tuple[list[int], list[int]]:
+    """Apart: samples beside a row that is there already, which were sent twice, answer for no other row."""
+    near = sorted(matched)
+    alone, copies = [], []
+    for at in times:
+        i = bisect.bisect_left(near, at - NEAR)
+        (copies if i < len(near) and near[i] <= at + NEAR else alone).append(at)
+    return alone, copies
 
 
 def _take(rows: list[Row], times: list[int], within: int, found: Matched) -> tuple[list[Row], list[int]]:
@@ -224,7 +236,7 @@ def judge(record: Record, matched: Matched, kills: list[Kill], counts: dict[str,
         "produced_rows": len(record.rows),
         "there_exactly": len(matched.exact),
         "there_placed_by_the_centres_time": len(matched.placed),
-        "placed_off_by_more_than_a_dates_second": sum(abs(off) > NEAR for _, off in matched.placed),
+        "placed_off_by_more_than_2600_ms": sum(abs(off) > NEAR for _, off in matched.placed),
         "placed_off_ms_most": max((abs(off) for _, off in matched.placed), default=0),
         "sent_twice": matched.again,
         "lost_at_kills": sum(per_kill),

@@ -355,6 +355,7 @@ class Torture:
             return reply.read().decode()
 
     def _judged(self, took: float, drained: bool) -> dict:
+        (self.home / "kills.json").write_text(json.dumps(self.kills))
         record = referee.read_record(self.home / "record")
         read = referee.from_prometheus if self.store_name == "prometheus" else referee.from_victoria
         there = read(self.store, SITE, self.start_at - 10 * 365 * 86400, self.world.now() + 10 * 365 * 86400)
