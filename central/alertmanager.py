@@ -53,7 +53,7 @@ def files(inventory: Inventory, target: Target) -> dict[str, str]:
 def config(inventory: Inventory, target: Target) -> Config:
     """alertmanager.yml as a value."""
     made: Config = {"global": _smtp(inventory.smtp)} if inventory.smtp else {}
-    made |= {"templates": ["templates/*.tmpl"], "route": route(inventory), "inhibit_rules": inhibitions()}
+    made |= {"templates": ["templates/*.tmpl"], "route": route(inventory), "inhibit_rules": inhibitions(inventory)}
     return {**made, "receivers": list(_receivers(inventory, target))}
 
 
@@ -78,6 +78,9 @@ def route(inventory: Inventory) -> Config:
     )
     if tells_others:
         routes.append({"receiver": NOTICE, **_audience("csirt")})
+    if "isp" in channels:  # a provider is told of its own outage; so are those on call
+        about = {"matchers": ['alertname="IspDown"']}
+        routes += [{"receiver": "isp", **about, "continue": True}, {"receiver": ops, **about}]
     routes += [{"receiver": who if who in channels else ops, **_audience(who)} for who in ("isp", "pimpinan")]
     digest = "digest" if {"digest", "ops"} & channels.keys() else NOWHERE
     routes.append({"receiver": digest, **_audience("digest"), "group_by": ["alertname"], "group_wait": "30s"})
@@ -103,7 +106,7 @@ def _for_people(channel: Channel) -> bool:
 
 # -- inhibition -------------------------------------------------------------------------------------------------------------------
 
-SUMMARIES = ("SiteDown", "SitesDown", "SharedServiceDown")  # alerts that speak for others
+SUMMARIES = ("SiteDown", "SitesDown", "IspDown", "SharedServiceDown")  # alerts that speak for others
 # What may tell two alerts of one name and site apart: of these, all must be equal for a critical one to mute a lesser one.
 IDENTITY = (
     "alertname",
@@ -112,6 +115,7 @@ IDENTITY = (
     "task",
     "target",
     "uplink",
+    "isp",
     "service",
     "device",
     "mountpoint",
@@ -126,7 +130,7 @@ IDENTITY = (
 )
 
 
-def inhibitions() -> list[Config]:
+def inhibitions(inventory: Inventory) -> list[Config]:
     """One outage, one message. The CSIRT's alerts are muted by none but the same alert in critical."""
     return [
         # an office that is cut off: whatever else is wrong there is not known, or follows from it
@@ -134,6 +138,8 @@ def inhibitions() -> list[Config]:
         # many offices of a district: one message for all of them
         # A hospital has paged before its district is known to be out: muted then, its end would never be told.
         _mutes(['alertname="SitesDown"', 'district!=""'], ['alertname="SiteDown"', 'district!=""', 'class!="24-jam"'], "district"),
+        # a provider that many offices miss: one message for those that have no other, and for the others' uplinks
+        *(rule for isp in inventory.isps for rule in _of_provider(inventory, isp)),
         # an application that many healthy offices miss is its owner's one incident
         _mutes(['alertname="SharedServiceDown"', 'service!=""'], ['alertname="HttpServiceDown"', 'service!=""'], "service"),
         # the same thing in two severities
@@ -141,8 +147,22 @@ def inhibitions() -> list[Config]:
     ]
 
 
+def _of_provider(inventory: Inventory, isp: str) -> Iterator[Config]:
+    """Who uses whom is the inventory's to say, so the offices are named: an alert's labels don't tell an office's provider."""
+    source = ['alertname="IspDown"', f'isp="{isp}"']
+    others = {slug: site for slug, site in inventory.active().items() if site.class_ != "24-jam"}  # that one has paged before
+    only = [slug for slug, site in others.items() if {u.isp for u in site.uplinks} == {isp}]
+    if only:
+        yield _mutes(source, ['alertname="SiteDown"', 'class!="24-jam"', f'site=~"{"|".join(only)}"'])
+    by_name: dict[str, list[str]] = {}
+    for slug, uplink in ((slug, u) for slug, site in others.items() for u in site.uplinks if u.isp == isp):
+        by_name.setdefault(uplink.name, []).append(slug)
+    for name, slugs in by_name.items():
+        yield _mutes(source, ['alertname="UplinkDown"', 'class!="24-jam"', f'uplink="{name}"', f'site=~"{"|".join(slugs)}"'])
+
+
 def _mutes(source: list[str], target: list[str], *equal: str) -> Config:
-    return {"source_matchers": source, "target_matchers": target, "equal": list(equal)}
+    return {"source_matchers": source, "target_matchers": target, **({"equal": list(equal)} if equal else {})}
 
 
 # -- receivers --------------------------------------------------------------------------------------------------------------------
@@ -214,7 +234,7 @@ _CUT_LINE = "${1}\n…"
 _SPACE = r"[\s\x{85}\x{2028}\x{2029}]+"
 CLASSES = {"24-jam": "layanan 24 jam", "layanan": "layanan umum, jam kantor", "kantor": "jam kantor", "desa": "kantor desa"}
 # For an application its owner, for a lost way out the provider or PLN, the office's people, and always the centre itself
-_CONTACTS = '{{ template "ronda.owner" . }}{{ template "ronda.people" . }}'
+_CONTACTS = '{{ template "ronda.owner" . }}{{ template "ronda.provider" . }}{{ template "ronda.people" . }}'
 # Words of SiteDown's causes: those that PLN is called for, and those that the provider is; for all others the office itself
 POWER, PROVIDER = "listrik", "penyedia|listrik, internet|belum diketahui"
 
@@ -237,6 +257,7 @@ def templates(inventory: Inventory, static: str) -> str:
         _define("ronda.begun", _times(inventory, ".StartsAt")),
         _define("ronda.ended", _times(inventory, ".EndsAt")),
         _define("ronda.owner", _choice(".Labels.service", _owners(inventory), "")),
+        _define("ronda.provider", _choice(".Labels.isp", {isp: _quoted(_noc(inventory, isp, ())) for isp in inventory.isps}, "")),
         _define("ronda.people", _choice(".Labels.site", {slug: _people(inventory, site) for slug, site in inventory.sites.items()}, "")),
         _define("ronda.contacts", _CONTACTS + _quoted(_said(short(inventory.centre.name, WORD), inventory.centre.phone))),
     ]

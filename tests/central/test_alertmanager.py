@@ -119,6 +119,7 @@ ROUTES = [
     ("alertname=SiteDown audience=ops site=rsud", "ops"),
     ("alertname=DhcpRogue audience=csirt site=rsud", "csirt,kejadian-keamanan"),
     ("alertname=SlaMissed audience=isp", "isp"),
+    ("alertname=IspDown audience=ops site=pusat isp=isp-a", "isp,ops"),
     ("alertname=Monthly audience=pimpinan", "ops"),
     ("alertname=MorningDigest audience=digest", "digest"),
     ("alertname=Watchdog audience=ops site=pusat", "deadman"),
@@ -161,9 +162,19 @@ def test_only_the_digest_and_the_deadmans_switch_do_not_tell_the_end(tmp_path):
 # -- inhibition -------------------------------------------------------------------------------------------------------------------
 
 
+TWO_WAYS = """\
+  berdua:
+    {name: Berdua, code: BDA, class: kantor, calendar: lima-hari,
+     uplinks: [{isp: isp-a, medium: fibre, source: wan1}, {isp: isp-b, medium: fibre, source: wan2}]}
+  bertiga:
+    {name: Bertiga, code: BTG, class: kantor, calendar: lima-hari,
+     uplinks: [{name: utama, isp: isp-a, medium: fibre, source: wan1}, {name: cadangan, isp: isp-b, medium: fibre, source: wan2}]}
+"""
+
+
 @pytest.fixture(scope="module")
 def centre(tmp_path_factory, each_version):
-    with bench(tmp_path_factory.mktemp("inhibition"), target=each_version) as made:
+    with bench(tmp_path_factory.mktemp("inhibition"), INVENTORY + TWO_WAYS, target=each_version) as made:
         yield made
 
 
@@ -222,6 +233,24 @@ def test_a_district_without_a_name_mutes_nobody(centre):
     assert inhibited(centre, alert("SitesDown", "pusat", severity="warning"), alert("SiteDown", "c1")) == set()
     hospital = alert("SiteDown", "c2", district="D4", **{"class": "24-jam"})
     assert inhibited(centre, alert("SitesDown", "pusat", severity="warning", district="D4"), hospital) == set()
+
+
+def test_a_provider_mutes_who_has_no_other_and_the_others_uplinks(centre):
+    muted = inhibited(
+        centre,
+        alert("IspDown", "pusat", isp="isp-a"),
+        alert("SiteDown", "dukcapil", **{"class": "layanan"}, district="D5"),
+        alert("SiteDown", "bunaken", severity="warning", **{"class": "kantor"}, district="D6"),  # of isp-b
+        alert("SiteDown", "berdua", severity="warning", **{"class": "kantor"}, district="D5"),  # of both
+        alert("UplinkDown", "bertiga", severity="warning", uplink="utama", **{"class": "kantor"}, district="D5"),
+        alert("UplinkDown", "bertiga", severity="warning", uplink="cadangan", **{"class": "kantor"}, district="D5"),
+        alert("UplinkDown", "rsud", severity="warning", uplink="isp-a", **{"class": "24-jam"}, district="D5"),
+        alert("UplinkDown", "stranger", severity="warning", uplink="utama", **{"class": "kantor"}, district="D5"),
+    )
+
+    assert muted == {("SiteDown", "dukcapil", "ops", "critical"), ("UplinkDown", "bertiga", "ops", "warning")}
+    uplinks = {a["labels"]["uplink"] for a in known(centre) if a["labels"].get("site") == "bertiga" and a["status"]["inhibitedBy"]}
+    assert uplinks == {"utama"}
 
 
 def test_an_application_that_many_miss(centre):
