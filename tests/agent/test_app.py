@@ -18,7 +18,7 @@ import pytest
 
 from agent.app import App, Options
 from agent.clock import SystemClock
-from agent.collector import Env, Kind, ProbeConfig, failed, succeeded
+from agent.collector import Env, Kind, ProbeConfig, Traffic, failed, succeeded
 from agent.diagnosis import Verdict
 from agent.journal import Reader
 from agent.model import Batch, Event, Metric
@@ -43,7 +43,8 @@ class Toy:
         self.config = config
 
     async def collect(self):
-        return [succeeded() if self.config.up else failed("refused", "nobody at 192.0.2.1")]
+        result = succeeded() if self.config.up else failed("refused", "nobody at 192.0.2.1")
+        return [result._replace(traffic=Traffic(500, 1500))]
 
 
 TOY = {"toy": Kind("toy", Config, (), lambda c, _e: Toy(c), probe=True, reasons=("refused",))}
@@ -499,5 +500,35 @@ def test_two_agents_never_share_a_data_directory(tmp_path):
             with pytest.raises(OSError, match="in use"):
                 async with running(tmp_path, text):
                     pass
+
+    asyncio.run(work())
+
+
+def test_over_a_metered_uplink_probes_are_stretched_by_what_they_cost_until_a_reload_says_otherwise(tmp_path):
+    async def work():
+        text = (
+            "site: s\npush: {{url: 'http://127.0.0.1:9', profile: {}}}\ncollectors: {{toy: [{{target: far.example}}, {{target: gateway}}]}}"
+        )
+        async with running(tmp_path, text.format("metered")) as (app, path):
+            await until(lambda: all(task.runs for task in app.scheduler.tasks.values()), "both have looked")
+            await app._tidy()
+            assert {t.name: t.interval for t in app.scheduler.tasks.values()} == {
+                "toy:far.example": 19.0,
+                "toy:gateway": 1.0,
+            }  # 173 MB a day
+            found = (await app.metrics(False)).decode()
+            assert 'ronda_probe_bytes_total{kind="toy",uplink="default",direction="received"} 1500.0' in found
+            assert 'uplink="lan",direction="sent"}' in found
+            assert 'ronda_budget_stretch_ratio{uplink="default"} 18.' in found
+            assert "ronda_budget_used_bytes{" not in found
+            path.write_text(text.format("fibre, budget: 50MB"))
+            assert await app.reload() == []
+            assert app.scheduler.tasks["toy:gateway"].interval == 1.0
+            assert app.scheduler.tasks["toy:far.example"].interval > 2.0  # whatever day of the month it is
+            await app._tidy()
+            assert "ronda_budget_limit_bytes{" in (await app.metrics(False)).decode()
+            path.write_text(text.format("fibre"))
+            assert await app.reload() == []
+            assert {t.interval for t in app.scheduler.tasks.values()} == {1.0}
 
     asyncio.run(work())
