@@ -12,7 +12,8 @@ monotonic: the wall clock of these boxes jumps, and the true time is known only 
 Counters and histograms are told at every tick of their tier: left out while unchanged they would break rate(). Other gauges may be left
 out while unchanged, for at most 120 s, and a change tells the last unchanged sample first, so that step-filling gives the true course.
 A series that ends gets a stale marker. Not when the agent ends: its next run goes on with the same series, and a marker would make
-a gap of each restart; what it does not go on with fades by itself within the lookback (5 min).
+a gap of each restart. What the next run has not gone on with after BURY, it ends (agent/ended.py tells it which there were).
+No metadata (types, help) is sent: Prometheus' receiver drops it, and at each connection it would cost as much as half an hour's samples.
 """
 
 import asyncio
@@ -40,6 +41,7 @@ GATHER = 0.2  # seconds that changes are gathered before they go
 SLICE = 500  # samples looked at before others get their turn: about 2 ms
 MAX_SERIES = 100_000
 METERED_SERIES = 60
+BURY = 45.0  # seconds until each task has looked, a slow one with its retries too
 FIRST = 3.5  # seconds until the first whole picture: by then every task has looked
 
 STATES = frozenset({
@@ -152,6 +154,9 @@ class Push:
         self._alarm: Cancellable | None = None
         self._looking: asyncio.Task[None] | None = None
         self._again = False
+        self._inherited: set[bytes] = set()  # series of the run before
+        self._bury_at = 0.0
+        self._burying: Cancellable | None = None
         self._generation = self._beats = 0
         self.dropped = 0
         self.closed = False
@@ -233,6 +238,23 @@ class Push:
         if self._fresh:
             rows, self._fresh = self._fresh, []
             self._tell(rows)
+
+    # -- what the run before has left ---------------------------------------------------------------------------------------
+
+    def inherit(self, heads: set[bytes]) -> None:
+        """Series that the run before told of: those that this one does not go on with end soon."""
+        if heads:
+            self._inherited, self._bury_at = heads, self._clock.monotonic() + BURY
+            self._burying = self._clock.call_at(self._bury_at, self.refresh)
+
+    def heads(self) -> list[bytes]:
+        """The series that the centre knows of."""
+        return [series.head for series in self._series.values() if series.told > NEVER]
+
+    def _bury(self, now: float) -> None:
+        for head in self._inherited.difference(series.head for series in self._series.values()):
+            self._emit(Series("", head, "", SLOW, 1, patient=False), now, STALE)
+        self._inherited = set()
 
     # -- ticks ------------------------------------------------------------------------------------------------------------
 
@@ -318,6 +340,8 @@ class Push:
             self._look_at(_mine("", now), self._own(), tier)
         for key in [k for k, s in self._series.items() if s.tier <= tier and s.seen != self._generation and (s.task or tier == SLOW)]:
             self._stale(self._series.pop(key), now)
+        if self._inherited and tier == SLOW and now >= self._bury_at:
+            self._bury(now)
         if self._profile == "metered":
             self._fresh = list(_within(self._fresh))
         self._flush()
@@ -386,7 +410,7 @@ class Push:
         """Tells the last picture; nothing after it."""
         if self.closed:
             return
-        for waiting in (self._alarm, self._gathering, self._looking):
+        for waiting in (self._alarm, self._gathering, self._looking, self._burying):
             if waiting:
                 waiting.cancel()
         self._generation += 1

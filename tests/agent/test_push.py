@@ -11,7 +11,7 @@ from typing import NamedTuple
 import pytest
 
 from agent.model import Batch, Event, Histogram, Metric
-from agent.push import BEAT, METERED_BEAT, METERED_SERIES, PROBES, SLOW, UNCHANGED, Push, phase, tier_of
+from agent.push import BEAT, BURY, METERED_BEAT, METERED_SERIES, PROBES, SLOW, UNCHANGED, Push, phase, tier_of
 from agent.wire import remote_write
 from tests.fakes import FakeClock
 
@@ -435,6 +435,25 @@ def test_the_end_of_the_agent_is_told_in_full_and_ends_no_series() -> None:
         assert bench.of(SENT.name)[-1] == (64.0, 1064.0)
         assert not any(remote_write.is_stale(r.value) for r in bench.rows)
         assert max(r.at for r in bench.rows) <= 65.01
+
+    run(work())
+
+
+def test_a_restart_ends_what_it_does_not_go_on_with_and_makes_no_gap_in_the_rest() -> None:
+    async def work() -> None:
+        before, after = Bench(), Bench()
+        await before.run(
+            65, look=lambda: [before.write(t, SUCCESS(0, "tcp"), REASON(1, "tcp", "refused"), LOAD(1)) for t in ("stays", "goes")]
+        )
+        before.push.close()
+        after.push.inherit(set(before.push.heads()))
+        await after.run(300, look=lambda: after.write("stays", SUCCESS(1, "tcp"), LOAD(1)))
+
+        ended = {(r.name, r.labels["task"]) for r in after.rows if remote_write.is_stale(r.value)}
+        assert ended == {(SUCCESS.name, "goes"), (REASON.name, "goes"), (LOAD.name, "goes"), (REASON.name, "stays")}
+        assert [v for _, v in after.of(SUCCESS.name, task="goes")] == [None]
+        assert None not in [v for _, v in after.of(SUCCESS.name, task="stays")]
+        assert all(BURY <= at <= BURY + 1 for at, v in after.of(SUCCESS.name, task="goes"))
 
     run(work())
 
