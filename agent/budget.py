@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 from urllib.parse import urlsplit
 
+from agent import files
 from agent.collector import TaskConfig, Traffic
 from agent.config import AgentConfig, task_name
 from agent.model import Metric, Sample
@@ -236,14 +237,9 @@ class Month:
         due = now - self._saved_at >= SAVE_EVERY or abs(used - self._saved) >= SAVE_PART * budget
         if used == self._saved or not (due or at_once):
             return
-        new = self.path.with_suffix(".new")
         try:
             self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with new.open("w") as f:
-                json.dump({"month": self.name, "used": {k: round(v) for k, v in self.used.items()}}, f)
-                f.flush()
-                os.fdatasync(f.fileno())
-            new.replace(self.path)
+            files.replace(self.path, json.dumps({"month": self.name, "used": {k: round(v) for k, v in self.used.items()}}).encode())
             self.problem = ""
         except OSError as e:
             problem = f"{self.path}: {e.strerror}"

@@ -24,7 +24,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from pathlib import Path
 from typing import Literal, NamedTuple, TypeVar
 
-from agent import timesync
+from agent import ended, timesync
 from agent.buffer import Buffer, Entry, Rank, Record
 from agent.centretime import CentreTime, parse_date
 from agent.collector import Env, Failure, Traffic
@@ -637,8 +637,13 @@ class Centre:
         self.push = Push(env.clock, site, config.profile, own, state, self.delivery.add)
 
     def start(self) -> None:
+        self.push.inherit(ended.take(self._note, this_boot(self._env.root).id, self._env.clock.monotonic()))
         self.delivery.start()
         self.push.start()
+
+    @property
+    def _note(self) -> Path:
+        return self.buffer.directory.parent / "series"
 
     def write(self, batch: Batch) -> None:
         self.push.write(batch)
@@ -658,6 +663,8 @@ class Centre:
         """Tells the last picture; what can't be sent within a second is in the buffer then."""
         self.push.close()
         await self.delivery.close()
+        now, boot = self._env.clock.monotonic(), this_boot(self._env.root).id
+        await asyncio.to_thread(ended.leave, self._note, boot, now, self.push.heads())
 
     @property
     def spent(self) -> float:
