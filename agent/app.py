@@ -23,8 +23,10 @@ from agent.budget import Ration
 from agent.buffer import Buffer, InUse
 from agent.collector import Env, Kind
 from agent.config import AgentConfig, ConfigError, EventsConfig, discover, load_config, schema, show, task_name
-from agent.delivery import Centre, this_boot
+from agent.delivery import Centre, Delivery, this_boot
 from agent.diagnosis import Office, Verdict
+from agent.eventlane import EXIT as CENTRE
+from agent.eventlane import EventLane
 from agent.events import Events
 from agent.exposition import render
 from agent.journal import InUse as JournalInUse
@@ -144,6 +146,7 @@ class App:
         self.centre: Centre | None = None  # where the config says push
         self.events: Events | None = None  # once it has started
         self.syslog: Syslog | None = None  # where the config says so
+        self.lane: EventLane | None = None  # of events to the centre
         self._data_dir = data_dir
         self._buffer: Buffer | None = None
         self._ration = Ration(data_dir)
@@ -364,6 +367,8 @@ class App:
         """There is news for the exits."""
         if self.syslog:
             self.syslog.wake()
+        if self.centre:
+            self.centre.delivery.wake()
 
     def _open_syslog(self, config: AgentConfig) -> None:
         """The second exit of events, where the config names one. (Both are where an exit's cursor is counted on.)"""
@@ -375,6 +380,7 @@ class App:
         self._name_exits()
 
     async def _reopen_syslog(self, config: AgentConfig, old: EventsConfig | None) -> None:
+        self._name_exits()
         if config.events == old:
             return
         if self.syslog:
@@ -384,7 +390,7 @@ class App:
 
     def _name_exits(self) -> None:
         if self.events:
-            self.events.journal.exits = {name for name, it in ((SYSLOG, self.syslog),) if it}
+            self.events.journal.exits = {name for name, it in ((SYSLOG, self.syslog), (CENTRE, self.centre)) if it}
 
     async def _say_absence(self) -> None:
         """Says how long nobody watched, once the time is known: a box without a clock chip learns it from others."""
@@ -415,7 +421,14 @@ class App:
         if config.push and self._buffer:
             self.centre = Centre(self.env, config.site, config.push, self._buffer, self._samples_for_centre, self._state_for_centre)
             self.scheduler.sinks.append(self.centre)
+            self._post_events(self.centre.delivery)
             self.centre.start()
+
+    def _post_events(self, delivery: Delivery) -> None:
+        """Events go to the centre on the same connection; from it they learn the true time."""
+        if self.events:
+            self.lane = delivery.mail = EventLane(self.env.clock, self.events.journal, self.events.base, delivery.wake)
+            self.events.centre_base = delivery.base
 
     async def _reconnect(self, config: AgentConfig) -> None:
         """After a reload: another way to the centre begins with the whole picture."""
@@ -426,6 +439,9 @@ class App:
             self.scheduler.sinks.remove(old)
             self.centre = None
             await old.close()
+            if self.lane and self.events:
+                self.lane.close()
+                self.lane, self.events.centre_base = None, lambda: None
         self._connect(config)
         if self.centre:
             for batch in self.registry.batches():
@@ -528,6 +544,7 @@ class App:
     def problems(self) -> list[str]:
         own = [self.state.problem, self.centre.problem if self.centre else "", self._buffer.problem if self._buffer else ""]
         own += [self._ration.problem]
+        own += [f"events: {self.lane.problem}" if self.lane and self.lane.problem else ""]
         own += [self.events.journal.problem if self.events else "", self.syslog.problem if self.syslog else ""]
         return [*self._reload_problems, *filter(None, own), *self.admin.problems()]
 

@@ -22,7 +22,7 @@ import zlib
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Literal, NamedTuple, TypeVar
+from typing import Literal, NamedTuple, Protocol, TypeVar
 
 from agent import ended, timesync
 from agent.buffer import Buffer, Entry, Rank, Record
@@ -52,7 +52,7 @@ QUICK, SLOW = 0.3, 1.5  # seconds: a backlog request that takes less may grow, m
 PAUSE, PAUSE_NETWORK, PAUSE_OTHER = 1.0, 15.0, 60.0  # seconds: the first pause after a failure, and the longest ones
 RETRY_AFTER_MAX = 300.0
 OFF_WITHIN = 1.0  # seconds of goodbye
-PURPOSES = ("live", "backlog", "connect")
+PURPOSES = ("live", "backlog", "connect", "events")
 
 Action = Literal["done", "again", "refuse"]
 OUTCOMES = (
@@ -87,7 +87,7 @@ class Answer(NamedTuple):
 
 # Prometheus 2.42 answers 500 to a sample older than its window ("too old sample"), 400 to one out of order: never to be taken, both.
 _SAMPLE = re.compile(rb"(?i)too old|out of order|out of bounds|duplicate sample|invalid (metric|label|sample)")
-_CREDENTIALS, _PLACE = (401, 403, 407), (404, 405, 410, 415, 501, 505)
+CREDENTIALS, _PLACE = (401, 403, 407), (404, 405, 410, 415, 501, 505)
 
 
 def judge(reply: Reply) -> Answer:
@@ -99,7 +99,7 @@ def judge(reply: Reply) -> Answer:
         return Answer("ok", "done")
     if status < 400:
         return Answer("redirect", "again", f"it answered {status}, to {reply.header('location')[:200]!r}; redirects are not followed")
-    if status in _CREDENTIALS:
+    if status in CREDENTIALS:
         return Answer("credentials", "again", f"it does not accept our credentials: {said}")
     if status in _PLACE:
         return Answer("not_found", "again", f"nothing takes remote writes there: {said}")
@@ -242,12 +242,32 @@ def _inflated(data: bytes) -> bytes:
 P = TypeVar("P")
 
 
+class Letter(NamedTuple):
+    """A request for another path of the receiver."""
+
+    path: str
+    headers: Sequence[tuple[str, str]]
+    body: bytes
+
+
+class Mail(Protocol):
+    """What else goes to the centre on this connection: events (agent/eventlane.py)."""
+
+    def due(self, now: float) -> bool: ...
+
+    def letter(self) -> Letter | None:
+        """The next; None: there is none after all. In a thread."""
+
+    def answered(self, reply: Reply) -> None: ...
+
+
 class Delivery:
     """Takes rows and gets them to the centre. `refresh` has the whole picture told again, after a silence."""
 
     def __init__(self, env: Env, config: PushConfig, buffer: Buffer, refresh: Callable[[], None]) -> None:
         self._env, self._clock, self._config, self._buffer, self._refresh = env, env.clock, config, buffer, refresh
-        self._client = Client(_way(config, env.root), env.net)
+        self.mail: Mail | None = None
+        self._client = Client(way_to(config, env.root), env.net)
         self.centre = CentreTime()
         self._boot = this_boot(env.root)
         self._rows: deque[Row] = deque()
@@ -298,6 +318,15 @@ class Delivery:
         if not done.cancelled() and (error := done.exception()):
             log.error("the ledger can't be written: %r", error, exc_info=error)
 
+    def base(self) -> float | None:
+        """What to add to monotonic seconds for the centre's time; None: it was never compared."""
+        now = self._clock.monotonic()
+        return self._base(now) if self.centre.known else None
+
+    def wake(self) -> None:
+        """There is mail."""
+        self._wake.set()
+
     def hurry(self) -> None:
         """The box has seen the way out change: a try now may well succeed. (Offices of a district come back together: not all at once.)"""
         if self._failures and self._outcome == "network":
@@ -325,6 +354,8 @@ class Delivery:
             await self._pause(self._retry_at)
         elif self._rows:
             await self._send_live()
+        elif self.mail and self.mail.due(now):
+            await self._send_mail(self.mail)
         elif not self._buffer.records:
             await self._pause(None)
         elif now < self._backlog_at:
@@ -418,6 +449,13 @@ class Delivery:
         if lane == "live":
             self._buffer.ledger.add("refused", samples)
             self._promise()
+
+    async def _send_mail(self, mail: Mail) -> None:
+        await self._connect()
+        letter = await asyncio.to_thread(mail.letter)
+        if letter:
+            headers = [*letter.headers, *self._credentials()]
+            mail.answered(await self._request(headers, letter.body, "events", letter.path))
 
     # -- backlog --
 
@@ -533,9 +571,9 @@ class Delivery:
             finally:
                 self._under_way = None
 
-    async def _asked(self, method: str, headers: Sequence[tuple[str, str]], body: bytes = b"") -> Reply:
+    async def _asked(self, method: str, headers: Sequence[tuple[str, str]], body: bytes = b"", path: str = "") -> Reply:
         asked = self._clock.monotonic()
-        reply = await self._client.request(method, headers, body)
+        reply = await self._client.request(method, headers, body, path)
         date = parse_date(reply.header("date"))
         if date is not None:
             self.centre.observe(date, asked, self._clock.monotonic())
@@ -545,17 +583,7 @@ class Delivery:
         """Sends a WriteRequest; what became of it, if that is done or refused. Raises Stumble for what is to be tried again."""
         if not (self._client.connected and self.centre.compared):
             await self._connect()
-        headers = [*_HEADERS, *self._credentials()]
-        try:
-            async with self._deadline():
-                reply = await self._asked("POST", headers, compress(request))
-        except (Failure, OSError) as e:
-            self._client.close()
-            died = self._on_this > 0 and isinstance(e, Failure) and e.reason in ("reset", "tls")
-            raise self._stumble(blame(e), soon=died) from None
-        finally:
-            self._count(lane)
-        self._on_this += 1
+        reply = await self._request([*_HEADERS, *self._credentials()], compress(request), lane)
         answer = judge(reply)
         if stubborn and answer.outcome == "server":
             answer = answer._replace(action="refuse")
@@ -564,6 +592,20 @@ class Delivery:
         self.requests[answer.outcome] += 1
         return answer
 
+    async def _request(self, headers: Sequence[tuple[str, str]], body: bytes, purpose: str, path: str = "") -> Reply:
+        """The answer to a POST. Raises Stumble where there is none."""
+        try:
+            async with self._deadline():
+                reply = await self._asked("POST", headers, body, path)
+        except (Failure, OSError) as e:
+            self._client.close()
+            died = self._on_this > 0 and isinstance(e, Failure) and e.reason in ("reset", "tls")
+            raise self._stumble(blame(e), soon=died) from None
+        finally:
+            self._count(purpose)
+        self._on_this += 1
+        return reply
+
     def _stumble(self, answer: Answer, after: float = 0.0, *, soon: bool = False) -> Stumble:
         self.requests[answer.outcome] += 1
         return Stumble(answer, after, soon=soon)
@@ -571,9 +613,7 @@ class Delivery:
     def _credentials(self) -> list[tuple[str, str]]:
         """Read each time: a token that was changed is used at once. Raises Stumble where it can't be read."""
         try:
-            if self._config.token_file:
-                return [("Authorization", f"Bearer {read_secret(self._config.token_file)}")]
-            return [("Authorization", self._config.basic_auth.header())] if self._config.basic_auth else []
+            return credentials(self._config)
         except OSError as e:
             raise self._stumble(blame(e)) from None
 
@@ -593,6 +633,8 @@ class Delivery:
                 async with asyncio.timeout(OFF_WITHIN):
                     while self._rows:
                         await self._send_live()
+                    while self.mail and self.mail.due(self._clock.monotonic()):
+                        await self._send_mail(self.mail)
         rows = list(self._rows)
         self._rows.clear()
         await self._store(rows)
@@ -683,13 +725,9 @@ class Centre:
 
 async def probe(env: Env, config: PushConfig) -> tuple[Answer, float | None]:
     """Asks the receiver to take nothing. What it said, and how far the own clock is ahead (seconds; None: not compared)."""
-    client, centre = Client(_way(config, env.root), env.net), CentreTime()
+    client, centre = Client(way_to(config, env.root), env.net), CentreTime()
     try:
-        headers = [*_HEADERS]
-        if config.token_file:
-            headers.append(("Authorization", f"Bearer {read_secret(config.token_file)}"))
-        elif config.basic_auth:
-            headers.append(("Authorization", config.basic_auth.header()))
+        headers = [*_HEADERS, *credentials(config)]
         await client.connect()
         asked = env.clock.monotonic()
         reply = await client.request("POST", headers, compress(b""))
@@ -711,7 +749,14 @@ _HEADERS = (
 )
 
 
-def _way(config: PushConfig, root: Path) -> Way:
+def credentials(config: PushConfig) -> list[tuple[str, str]]:
+    """Raises SecretError."""
+    if config.token_file:
+        return [("Authorization", f"Bearer {read_secret(config.token_file)}")]
+    return [("Authorization", config.basic_auth.header())] if config.basic_auth else []
+
+
+def way_to(config: PushConfig, root: Path) -> Way:
     auth = config.proxy_auth
     return Way(
         url=config.receiver,

@@ -191,13 +191,13 @@ class Client:
         self._sock = await self._open()
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=MAX_HEAD)
 
-    async def request(self, method: str, headers: Sequence[tuple[str, str]], body: bytes = b"") -> Reply:
-        """One request on the open connection. Raises Failure (answer, reset, tls, …) and has closed it then."""
+    async def request(self, method: str, headers: Sequence[tuple[str, str]], body: bytes = b"", path: str = "") -> Reply:
+        """One request on the open connection, for `path` or the way's own. Raises Failure (answer, reset, …) and has closed it then."""
         sock = self._sock
         if sock is None:
             raise Failure("reset", "there is no connection")
         try:
-            await send(sock, self._outgoing(method, headers, body))
+            await send(sock, self._outgoing(method, headers, body, path))
             reply = await self._reply(sock)
         except h11.RemoteProtocolError as e:
             self.close()
@@ -214,8 +214,9 @@ class Client:
             self.close()
         return reply
 
-    def _outgoing(self, method: str, headers: Sequence[tuple[str, str]], body: bytes) -> bytes:
+    def _outgoing(self, method: str, headers: Sequence[tuple[str, str]], body: bytes, path: str) -> bytes:
         url, proxy = self._way.url, self._way.proxy
+        url = url._replace(path=path or url.path)
         target = url.path
         own = [("Host", url.authority), ("User-Agent", f"ronda/{__version__}")]
         if proxy and url.scheme == "http":  # the absolute form, RFC 9112 3.2.2

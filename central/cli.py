@@ -55,7 +55,35 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         from central.up import add_arguments
 
         add_arguments(up)
+    _add_gateway(sub, argv)
     return parser
+
+
+def _add_gateway(sub: Any, argv: Sequence[str]) -> None:
+    gateway = sub.add_parser("gateway", help="where sites push to: samples go on to the store, events are kept")
+    if argv[:1] == ["gateway"]:
+        from central.gateway import add_arguments
+
+        add_arguments(gateway)
+    gateway.set_defaults(command=_later("central.gateway", "gateway_command"))
+
+    events = sub.add_parser("events", help="what all sites have told: link down, incident, box off")
+    events.add_argument("--site", metavar="SITE")
+    events.add_argument("--since", type=_duration, metavar="1h", help="how far back they happened; default: all")
+    events.add_argument("--kind", metavar="KIND", help="this kind only, e.g. incident_opened")
+    events.add_argument("--severity", choices=("critical", "warning", "info"), help="this severity and what is graver")
+    events.add_argument("--json", action="store_true", help="one JSON object a line")
+    events.add_argument("--data-dir", type=Path, metavar="DIR", help="the gateway's")
+    events.set_defaults(command=_later("central.gateway", "events_command"))
+
+
+def _duration(text: str) -> float:
+    from agent.structure import parse_duration
+
+    try:
+        return parse_duration(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not a duration (try 1h)') from None
 
 
 def _add_inventory(parser: argparse.ArgumentParser) -> None:
