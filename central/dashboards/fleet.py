@@ -25,7 +25,7 @@ from central.dashboards.promql import (
     slow_share,
     state_code,
 )
-from central.dashboards.shared import RTT, SHARE_LOST, SHARE_SLOW, SITE_KEY, TO_SITE, conditions, site_column
+from central.dashboards.shared import OPEN_SITE, RTT, SHARE_LOST, SHARE_SLOW, SITE_KEY, TO_SITE, conditions, site_column
 
 CHOSEN = 'district=~"$district"'
 IN_DISTRICT = f"on (site) ronda_site_info{{{CHOSEN}}}"
@@ -84,7 +84,7 @@ def _map() -> Panel:
         levels=STATE_LEVELS,
         words=STATE_WORDS,
         link=TO_SITE,
-        link_title="Buka halaman kantor ini",
+        link_title=OPEN_SITE,
         before=({"id": "convertFieldType", "options": numbers},),
         columns=(
             Column(field="name", title="Kantor"),

@@ -1,12 +1,22 @@
 """Pemantauannya sendiri: is what the other pages show still being measured, delivered, judged and told?"""
 
-from central.dashboards.panels import GREEN, ORANGE, RED, YELLOW, Column, Dashboard, Level, Panel, Query, Row, Word
+from central.dashboards.panels import GREEN, GREY, ORANGE, RED, YELLOW, Column, Dashboard, Level, Panel, Query, Row, Word
 from central.dashboards.promql import RATE, STEP, joined, last
-from central.dashboards.shared import SEVERITIES, SITE_KEY, site_column, sites, timeline
+from central.dashboards.shared import OPEN_SITE, SEVERITIES, SITE_KEY, site_column, sites, timeline
 
 SITES = 'site=~"$site"'
 CENTRE = 'site="pusat"'
 NAMED = joined(["name"])
+OUTCOMES = {
+    "ok": "diterima", "refused": "angka ditolak", "too_large": "terlalu besar", "throttled": "diminta pelan", "server": "pusat bermasalah",
+    "credentials": "kunci salah", "not_found": "alamat salah", "redirect": "dialihkan", "answer": "jawaban aneh", "network": "tidak sampai",
+    "tls": "TLS gagal", "clock": "jam belum diketahui", "secret": "kunci tak terbaca", "internal": "kesalahan Ronda",
+}  # fmt: skip
+LOST = {
+    "thinned": "dirampingkan", "overflow": "simpanan penuh", "expired": "terlalu tua", "refused": "ditolak pusat",
+    "corrupt": "rusak di penyimpanan",
+    "disk": "penyimpanan menolak", "clock": "waktunya tidak diketahui", "power_cut": "listrik padam (paling banyak)",
+}  # fmt: skip
 NONE_IS_GOOD = (Level(None, GREEN, "nol"), Level(0.001, RED, "lebih dari nol: lihat catatan program itu"))
 
 
@@ -55,7 +65,7 @@ def _firing() -> Panel:
         columns=(
             Column(field="alertname", title="Peringatan"),
             Column(field="severity", title="Tingkat", words=SEVERITIES, width=120),
-            Column(field="site", title="Kantor"),
+            Column(field="site", title="Kantor", link="/d/ronda-site?var-site=${__value.raw}&${__url_time_range}", link_title=OPEN_SITE),
             Column(field="task", title="Yang diamati"),
             Column(field="alertstate", title="Tahap", width=90),
         ),
@@ -79,7 +89,13 @@ def _clock() -> Panel:
         type="timeseries",
         unit="s",
         queries=(Query(expr=ahead, legend="{{site}} terhadap pusat"), Query(expr=ntp, legend="{{site}} menurut NTP")),
-        levels=(Level(None, GREEN, "di bawah 5 detik"), Level(5, YELLOW, "dari 5 detik"), Level(60, RED, "dari 1 menit")),
+        levels=(
+            Level(None, RED, "meleset 1 menit atau lebih"),
+            Level(-60, YELLOW, "dari 5 detik"),
+            Level(-5, GREEN, "di bawah 5 detik"),
+            Level(5, YELLOW, ""),
+            Level(60, RED, ""),
+        ),
     )
 
 
@@ -219,6 +235,7 @@ def _push_requests() -> Panel:
         queries=(
             Query(expr=f"60 * sum by (outcome) (rate(ronda_push_requests_total{{{SITES}}}[{RATE}]))", legend="{{outcome}}", step=STEP),
         ),
+        names=OUTCOMES,
         low=0,
         nothing="tidak ada kantor yang mengirim sendiri",
     )
@@ -258,7 +275,7 @@ def _ledger() -> Panel:
         columns=(
             site_column(),
             SITE_KEY,
-            Column(field="reason", title="Sebab"),
+            Column(field="reason", title="Sebab", words={reason: Word(word, GREY) for reason, word in LOST.items()}),
             Column(field="Value", title="Angka hilang", unit="short", levels=(Level(None, GREEN, ""), Level(1, ORANGE, ""))),
         ),
         sort=("Angka hilang", True),

@@ -91,6 +91,7 @@ class Panel:
     columns: Sequence[Column] = ()
     sort: tuple[str, bool] | None = None  # a column's title, and whether the largest is first
     colors: Mapping[str, str] = dataclasses.field(default_factory=dict)  # of series, by legend
+    names: Mapping[str, str] = dataclasses.field(default_factory=dict)  # what a series is called instead of its legend
     decimals: int | None = None
     low: float | None = None
     high: float | None = None
@@ -122,7 +123,7 @@ class Panel:
         made: Json = {"id": number, "type": self.type, "title": self.title, "description": self.description()}
         made |= {"gridPos": {"x": x, "y": y, "w": self.width, "h": height}, "datasource": DATASOURCE, "transparent": False}
         made["targets"] = [q.json(_ref(i)) for i, q in enumerate(self.queries)]
-        made["fieldConfig"] = {"defaults": defaults, "overrides": [*_series_colors(self.colors), *map(_column, self.columns)]}
+        made["fieldConfig"] = {"defaults": defaults, "overrides": [*_series(self), *map(_column, self.columns)]}
         made["options"] = {**_OPTIONS.get(self.type, {}), **_sorting(self), **self.options}
         made["transformations"] = [*self.before, *(_arranged(self) if self.columns else ())]
         return made
@@ -234,9 +235,11 @@ def _data_link(title: str, url: str) -> Json:
     return {"title": title, "url": url, "targetBlank": False}
 
 
-def _series_colors(colors: Mapping[str, str]) -> Iterable[Json]:
-    for legend, color in colors.items():
+def _series(panel: Panel) -> Iterable[Json]:
+    for legend, color in panel.colors.items():
         yield _override(legend, [{"id": "color", "value": {"mode": "fixed", "fixedColor": color}}])
+    for legend, name in panel.names.items():
+        yield _override(legend, [{"id": "displayName", "value": name}])
 
 
 def _override(name: str, properties: list[Json]) -> Json:

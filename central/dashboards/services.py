@@ -188,6 +188,7 @@ def _failures() -> Panel:
         queries=(
             Query(expr=f"60 * sum by (reason) (rate(ronda_probe_failures_total{{{PROBES}}}[{RATE}])) > 0", legend="{{reason}}", step=STEP),
         ),
+        names=REASONS,
         low=0,
         nothing="tidak ada yang gagal",
     )

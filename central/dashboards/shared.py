@@ -9,6 +9,7 @@ from central.dashboards.panels import GREEN, ORANGE, RED, YELLOW, Column, Level,
 from central.dashboards.promql import ACTIVE, UP_DOWN, UP_DOWN_LEVELS, joined, last
 
 TO_SITE = "/d/ronda-site?var-site=${__data.fields.site}&${__url_time_range}"
+OPEN_SITE = "Buka halaman kantor ini"
 SEVERITIES = {"critical": Word("GAWAT", RED), "warning": Word("PERHATIAN", ORANGE), "info": Word("INFO", GREEN)}
 SHARE_LOST = (
     Level(None, GREEN, "kurang dari 2 % hilang"),
@@ -28,7 +29,7 @@ MEDIA = {
 
 
 def site_column(title: str = "Kantor") -> Column:
-    return Column(field="name", title=title, link=TO_SITE, link_title="Buka halaman kantor ini")
+    return Column(field="name", title=title, link=TO_SITE, link_title=OPEN_SITE)
 
 
 SITE_KEY = Column(field="site", title="site", hidden=True)

@@ -1,5 +1,7 @@
 """Kantor: one office from the outside in. State and cause, what is open, its uplinks, its services, its box and cables."""
 
+import dataclasses
+
 from central.dashboards.panels import BLUE, GREEN, GREY, ORANGE, RED, YELLOW, Column, Dashboard, Level, Panel, Query, Row, Word
 from central.dashboards.promql import (
     ANCHORS,
@@ -16,9 +18,10 @@ from central.dashboards.promql import (
     slow_share,
     state_code,
 )
-from central.dashboards.shared import MEDIA, RTT_LINE, SHARE_LOST, SHARE_SLOW, conditions, dns_time, sites, timeline, usable
+from central.dashboards.shared import MEDIA, RTT_LINE, SEVERITIES, SHARE_LOST, SHARE_SLOW, conditions, dns_time, sites, timeline, usable
 
 THIS = 'site="$site"'
+TO_ISP = "/d/ronda-uplinks?var-isp=${__data.fields.isp}&${__url_time_range}"
 CLASSES = {"24-jam": Word("24 jam", RED), "layanan": Word("layanan", ORANGE), "kantor": Word("kantor", BLUE), "desa": Word("desa", GREY)}
 
 
@@ -104,7 +107,8 @@ def _uplinks() -> Panel:
         ),
         columns=(
             Column(field="uplink", title="Jalur"),
-            Column(field="isp_name", title="Penyedia"),
+            Column(field="isp_name", title="Penyedia", link=TO_ISP, link_title="Semua jalur penyedia ini"),
+            Column(field="isp", title="isp", hidden=True),
             Column(field="medium", title="Jenis", words=MEDIA),
             Column(field="customer", title="Nomor pelanggan"),
             Column(field="Value #B", title="Kecepatan kontrak", unit="bps", nothing="tidak tercatat"),
@@ -189,12 +193,13 @@ def _jitter() -> Panel:
 
 
 def _services() -> Panel:
-    return timeline(
+    made = timeline(
         "Layanan",
         "Apakah tiap situs, aplikasi, atau server bisa dipakai dari kantor ini.",
         "Whether each site, application or server can be used from this office.",
         (usable(f'{THIS},kind=~"http|tcp"', "task", "{{task}}"),),
     )
+    return dataclasses.replace(made, link="/d/ronda-services?var-site=$site&${__url_time_range}", link_title="Mengapa, dan sertifikatnya")
 
 
 def _dns() -> Panel:
@@ -328,7 +333,11 @@ def _events() -> Panel:
         unit="none",
         width=24,
         queries=(Query(expr=f"sum by (kind, severity) ({last('ronda_events_total', THIS)}) > 0", table=True),),
-        columns=(Column(field="kind", title="Jenis"), Column(field="severity", title="Tingkat"), Column(field="Value", title="Jumlah")),
+        columns=(
+            Column(field="kind", title="Jenis"),
+            Column(field="severity", title="Tingkat", words=SEVERITIES),
+            Column(field="Value", title="Jumlah"),
+        ),
         sort=("Jumlah", True),
         nothing="belum ada kejadian",
     )

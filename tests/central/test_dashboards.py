@@ -14,8 +14,10 @@ from typing import Any
 import pytest
 import yaml
 
+from agent import collector, delivery, ledger
 from agent.catalogue import catalogue
 from central import dashboards as rendered
+from central.dashboards import monitoring, services
 from central.dashboards.panels import Level, Panel, Query, Row, _placed
 from central.inventory import load
 from central.prometheus import files as prometheus_files
@@ -193,6 +195,18 @@ def test_windows_suit_the_slowest_tier(place: Place, expr: str) -> None:
         assert window in {"11m", "1d", "$__rate_interval"}
     if "$__rate_interval" in expr:
         assert (target["range"], target["interval"]) == (True, "165s"), "4 x 165 s = 11 min"
+
+
+def test_what_the_agent_says_by_a_word_has_a_name_for_admins() -> None:
+    assert set(services.REASONS) == set(collector.REASONS)
+    assert set(monitoring.OUTCOMES) == set(delivery.OUTCOMES)
+    assert set(monitoring.LOST) == set(ledger.REASONS)
+
+
+def test_a_series_gets_its_name_by_its_legend() -> None:
+    panel = next(p for uid, p in PANELS if (uid, p["title"]) == ("ronda-monitoring", "Kiriman menurut hasil"))
+    override = {"matcher": {"id": "byName", "options": "network"}, "properties": [{"id": "displayName", "value": "tidak sampai"}]}
+    assert override in panel["fieldConfig"]["overrides"]
 
 
 def test_security_stays_with_the_csirt() -> None:
