@@ -18,7 +18,6 @@ import datetime
 import json
 import logging
 import math
-import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
