@@ -1,6 +1,6 @@
 """`python -m tests.bench`: Ronda beside its peers on the same work in the same run; one table, and a JSON file.
 
-Needs root, network namespaces and the Debian packages of the peers. Full: about forty minutes; --quick: a proof that it works.
+Needs root, network namespaces and the Debian packages of the peers. Full: about fifty minutes; --quick: a proof that it works.
 """
 
 import argparse
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import accuracy, light, many, push, report
+from tests.bench import accuracy, chain, light, many, push, report
 from tests.bench.report import Row
 
 RESULT = report.ROOT / "docs/results/bench.json"
 Part = Callable[[bool], tuple[list[Row], dict[str, Any]]]
 PROGRAMS = (
     "ip", "nginx", "dnsmasq", "prometheus", "prometheus-node-exporter", "prometheus-blackbox-exporter", "prometheus-smokeping-prober",
-    "fping", "ping",
+    "fping", "ping", "nft", "prometheus-alertmanager",
 )  # fmt: skip
 
 
@@ -27,7 +27,7 @@ def _accuracy(quick: bool) -> tuple[list[Row], dict[str, Any]]:
     return accuracy.rows(found), {"cases": found}
 
 
-PARTS: dict[str, Part] = {"N1": light.run, "N2": _accuracy, "N5": push.run, "N10": many.run}
+PARTS: dict[str, Part] = {"N1": light.run, "N2": _accuracy, "N3": chain.run, "N5": push.run, "N10": many.run}
 
 
 def main(arguments: list[str] | None = None) -> int:
