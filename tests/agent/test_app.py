@@ -532,3 +532,19 @@ def test_over_a_metered_uplink_probes_are_stretched_by_what_they_cost_until_a_re
             assert {t.interval for t in app.scheduler.tasks.values()} == {1.0}
 
     asyncio.run(work())
+
+
+def test_a_restart_knows_which_series_the_last_run_has_told(tmp_path):
+    async def work():
+        text = "site: s\npush: {url: 'http://127.0.0.1:9'}\ncollectors: {toy: [{target: a}, {target: b}]}"
+        async with running(tmp_path, text) as (app, _):
+            await until(
+                lambda: len({t for t in ("toy:a", "toy:b") if any(t.encode() in h for h in app.centre.push.heads())}) == 2, "both told"
+            )
+            told = set(app.centre.push.heads())
+        assert (tmp_path / "data/series").exists()
+        async with running(tmp_path, text.replace(", {target: b}", "")) as (app, _):
+            assert told <= app.centre.push._inherited
+            assert not (tmp_path / "data/series").exists()
+
+    asyncio.run(work())
