@@ -13,7 +13,7 @@ RULE_TESTS := $(wildcard alerts/rules/*.test.yaml)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run up test check fuzz bench docs lock clean
+.PHONY: help install run up test check fuzz bench torture docs lock clean
 
 help:
 	@sed -n 's/^## /  /p' Makefile
@@ -61,6 +61,10 @@ fuzz: install
 ## make bench     the agent beside its peers on the same work: memory, CPU, accuracy
 bench: install
 	@exec $(BIN)/python -m tests.bench $(ARGS)
+
+## make torture   cuts, kills, torn writes, wrong clocks, refusals by chance; then a referee counts (ARGS="--faults 1000 --seed 7")
+torture: install
+	@exec $(BIN)/python -m tests.torture $(ARGS)
 
 ## make docs      writes the list of files in docs/architecture.md from their own first sentences
 docs: install

@@ -37,6 +37,7 @@ Fault = Callable[[], Coroutine[Any, Any, str]]
 class Torture:
     def __init__(self, home: Path, dice: random.Random, store: str, speed: float, faults: int, *, quiet: bool = False) -> None:
         self.home, self.dice, self.store_name, self.speed, self.faults, self.quiet = home, dice, store, speed, faults, quiet
+        self.damage = random.Random(dice.random())  # of its own: how often it is asked depends on the agent
         self.disk = home / "disk"
         self.start_at = time.time() - faults * 4.0 * speed - 360 * speed
         self.world = World(home / "world", speed, self.start_at)
@@ -58,7 +59,7 @@ class Torture:
         try:
             with running(self.home, **options) as store:
                 self.store = store
-                self.way = Way(self.world, store.port, self.dice)
+                self.way = Way(self.world, store.port, random.Random(self.dice.random()))
                 await self.way.set("open")
                 await self._aim()
                 self._start()
@@ -237,13 +238,15 @@ class Torture:
         for path in self.disk.glob("buffer/*.seg"):
             size, kept = path.stat().st_size, sizes.get(str(path), 0)
             with path.open("r+b") as f:
-                if size > kept and self.dice.random() < 0.7:
-                    f.truncate(self.dice.randint(kept, size))
+                if size > kept and self.damage.random() < 0.7:
+                    f.truncate(self.damage.randint(kept, size))
                 f.seek(0, 2)
                 f.write(
-                    self.dice.choice([b"", bytes(self.dice.randrange(4096)), self.dice.randbytes(200), b"\xa5R" + self.dice.randbytes(50)])
+                    self.damage.choice(
+                        [b"", bytes(self.damage.randrange(4096)), self.damage.randbytes(200), b"\xa5R" + self.damage.randbytes(50)]
+                    )
                 )
-        if self.dice.random() < 0.3:
+        if self.damage.random() < 0.3:
             (self.disk / "buffer/ledger.new").write_bytes(b'{"version": 1')
 
     async def _do_tear(self) -> str:
