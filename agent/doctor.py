@@ -18,7 +18,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from agent import budget, delivery, privileges, timesync
+from agent import budget, delivery, eventlane, privileges, timesync
 from agent.collector import Env, Failure
 from agent.config import ANCHORS, AgentConfig, PushConfig
 from agent.sockets import parse_address
@@ -279,6 +279,7 @@ async def _centre(case: Case) -> list[Finding]:
         return [
             Finding("ok", Words("Pusat terjangkau dan menerima data", "The centre is reachable and takes data"), detail),
             *_late_data(case),
+            *await _events(case, push),
             *_month(case, push),
         ]
     title = Words(
@@ -288,6 +289,19 @@ async def _centre(case: Case) -> list[Finding]:
         Words(f"bila internet HIJAU, {case.call.id}", f"if the internet is GREEN, {case.call.en}")
     )
     return [Finding("bad", title, f"{push.receiver}: {answer.why}", fix), *_month(case, push)]
+
+
+async def _events(case: Case, push: PushConfig) -> list[Finding]:
+    """Asks whether events are taken there too; none is sent."""
+    answer = await eventlane.probe(case.env, push)
+    if answer.outcome == "ok":
+        return []
+    title = Words("Pusat tidak menerima catatan kejadian; disimpan di kotak ini", "The centre takes no events; they are kept on this box")
+    fix = Words(
+        "Di pusat, pasang ronda central gateway di depan Prometheus, atau isi events.syslog",
+        "At the centre, put ronda central gateway before Prometheus, or set events.syslog",
+    )
+    return [Finding("warn", title, answer.why, fix)]
 
 
 def _late_data(case: Case) -> list[Finding]:

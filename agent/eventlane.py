@@ -60,10 +60,10 @@ def judge(reply: Reply, journal: str, last: int) -> Answer:
 
 
 def _acknowledged(body: bytes, journal: str) -> int:
-    """Up to which number the receiver has what there is of this journal; 0 where it says nothing of the kind."""
+    """Up to which number the receiver has what there is of this journal; -1 where it says nothing of the kind."""
     said = _said(body)
     number = said.get("acknowledged")
-    return number if isinstance(number, int) and said.get("journal") == journal else 0
+    return number if isinstance(number, int) and said.get("journal") == journal else -1
 
 
 def _said(body: bytes) -> dict[str, Any]:
