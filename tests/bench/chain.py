@@ -1,6 +1,7 @@
 """N3: seconds from a fault to the message about it, with rendered defaults, beside the default stack in the same run.
 
-    box (agent, blackbox_exporter) ── router (NAT) ── isp ── internet (targets)       centre: two Prometheus, two Alertmanager, a webhook
+    box (agent, blackbox_exporter) ── router (NAT) ── isp ── internet (targets)       centre: two Prometheus, two Alertmanager, two webhooks
+     └──── a wire of its own, on which the default stack scrapes its exporter ─────────┘
 
 Law: what is measured is what is shipped: no interval is shortened. Every office has another alert firing before it is measured, and
 Alertmanager runs through. The clock runs from the moment in which the fault is made to the moment in which the webhook is called.
@@ -91,6 +92,11 @@ def target(n: int, kind: str) -> str:
     return f"10.91.{n}.{KINDS[kind]}"
 
 
+def exporter(n: int, last: int) -> str:
+    """The ends of the default stack's own wire."""
+    return f"10.94.{n}.{last}"
+
+
 class Bench:
     """The lab of N3, and what happens in it."""
 
@@ -114,7 +120,7 @@ class Bench:
         reached = 'count(ronda_probe_success{task=~"uji-.*"} == 1)'
         until(lambda: _number(self.regency, reached) == want, 90, f"all {want} probes succeed", every=1.0)
         measure.wait(SETTLED, "N3: settling")
-        assert not self.ronda.bodies, f"something paged before there was a fault: {self.ronda.bodies}"
+        assert not self.ronda.bodies, f"something paged before there was a fault: {[a['labels'] for a in self.ronda.alerts()]}"
 
     def _world(self) -> None:
         """Targets, and a firewall before them that can let one fall silent (dead) or refuse (closed)."""
@@ -131,6 +137,13 @@ class Bench:
         self.regency.resolver(*(a for a in targets if a.endswith(f".{KINDS['dns']}")))
         for box in self.regency.boxes.values():
             box.dnsmasq()
+            self.regency.link(
+                box.ns, "peer0", f"{exporter(box.number, 2)}/24", self.regency.centre, f"p{box.number}", f"{exporter(box.number, 1)}/24"
+            )
+
+    def _dark(self, box: Box) -> None:
+        box.cut_off()
+        self.regency.centre.ip("link", "set", f"p{box.number}", "down")
 
     def _cut(self, how: str, *addresses: str, cut: bool = True) -> None:
         self.regency.internet.run("nft", f"{'add' if cut else 'delete'} element inet cut {how} {{ {', '.join(addresses)} }}")
@@ -140,7 +153,7 @@ class Bench:
         directory.mkdir()
         (directory / "blackbox.yml").write_text(yaml.safe_dump(BLACKBOX))
         for box in self.regency.boxes.values():
-            options = [f"--config.file={directory}/blackbox.yml", f"--web.listen-address={box.management}:9115"]
+            options = [f"--config.file={directory}/blackbox.yml", f"--web.listen-address={exporter(box.number, 2)}:9115"]
             box.ns.start(f"blackbox-{box.office.slug}", "prometheus-blackbox-exporter", *options)
         files = {
             "prometheus/rules/default.yaml": yaml.safe_dump(DEFAULT_RULES),
@@ -177,7 +190,7 @@ class Bench:
         """Fewer than half of the offices, of either delivery: more than half would be the centre's own fault."""
         boxes = list(self.regency.boxes.values())
         dark = [box for way in ("pull", "push") for box in [b for b in boxes if b.office.delivery == way][:each]]
-        return [self._fault("silent", box, "", lambda box=box: box.cut_off()) for box in dark]  # type: ignore[misc]
+        return [self._fault("silent", box, "", lambda box=box: self._dark(box)) for box in dark]  # type: ignore[misc]
 
     def _boxes(self) -> Iterable[tuple[int, Box]]:
         """Counted so that each delivery has every kind."""
@@ -238,9 +251,10 @@ def inventory(regency: Regency) -> dict[str, Any]:
     made = regency.inventory()
     made["channels"] = {"ops": {"webhook": {"url": "http://127.0.0.1:17665/ops"}}}
     for box in regency.boxes.values():
-        made["sites"][box.office.slug]["targets"] = {
+        made["sites"][box.office.slug]["targets"] = targets = {
             kind: [{"name": f"uji-{kind}", "labels": {"role": "service"}, **task}] for kind, task in tasks(box.number).items()
         }
+        targets["dns"].append({"name": "resolver", "query": "siak.example.go.id"})  # the lab's knows no NS of go.id
     return made
 
 
@@ -285,10 +299,10 @@ def default_prometheus(boxes: Iterable[Box]) -> dict[str, Any]:
     jobs: list[dict[str, Any]] = []
     own = []
     for box in boxes:
-        site, exporter = box.office.slug, f"{box.management}:9115"
-        own.append({"targets": [exporter], "labels": {"site": site}})
+        site, address = box.office.slug, f"{exporter(box.number, 2)}:9115"
+        own.append({"targets": [address], "labels": {"site": site}})
         for kind, task in tasks(box.number).items():
-            static = {"targets": [exporter], "labels": {"site": site, "task": f"uji-{kind}"}}
+            static = {"targets": [address], "labels": {"site": site, "task": f"uji-{kind}"}}
             params = {"module": [kind], "target": [task["target"]]}
             jobs.append({"job_name": f"{site}-{kind}", "metrics_path": "/probe", "params": params, "static_configs": [static]})
     jobs.append({"job_name": "blackbox", "static_configs": own})
