@@ -106,11 +106,22 @@ def _push(profile: Profile, standing: Standing | None, last: Profile) -> Profile
 
 
 def factor(probes: Iterable[Probe], allowed: float) -> float:
-    """What the intervals must be multiplied by for the probes to cost at most `allowed` bytes a day."""
-    cost = math.fsum(p.cost * DAY / p.interval for p in probes)
-    if cost <= allowed:
-        return 1.0
-    return min(cost / allowed, LONGEST) if allowed else LONGEST
+    """What the intervals must be multiplied by for the probes to cost at most `allowed` bytes a day; at most LONGEST.
+
+    Those that come to LONGEST first cost what they then cost; the others make up for it.
+    """
+    free, times = list(probes), 1.0
+    while free and times < LONGEST:
+        cost = math.fsum(p.cost * DAY / p.interval for p in free)
+        if cost <= allowed * times:
+            return times
+        times = max(times, min(cost / allowed, LONGEST) if allowed > 0 else LONGEST)
+        slowest = [p for p in free if p.interval * times >= LONGEST]
+        if not slowest:
+            return times
+        allowed -= math.fsum(p.cost * DAY / stretched(p.interval, times) for p in slowest)
+        free = [p for p in free if p not in slowest]
+    return times
 
 
 def stretched(interval: float, times: float) -> float:

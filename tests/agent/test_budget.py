@@ -4,6 +4,7 @@ import datetime
 import ipaddress
 import json
 import math
+import random
 import zoneinfo
 from pathlib import Path
 
@@ -137,6 +138,24 @@ def test_nothing_looks_less_often_than_every_hour_nor_more_often_than_it_should(
 
     assert plan("metered", dear, {}, "x").intervals == {"a": LONGEST, "b": 7200.0}
     assert plan("fibre", dear, {"x": Standing(5e9, 3e9, 10)}, "x").intervals == {"a": LONGEST, "b": 7200.0}
+
+
+@pytest.mark.parametrize("seed", range(200))
+def test_whatever_there_is_to_do_it_fits_or_all_of_it_is_as_rare_as_may_be(seed: int) -> None:
+    dice = random.Random(seed)
+    probes = [
+        Probe(f"p{n}", "x", dice.choice((1.0, 15.0, 60.0, 300.0, 7200.0)), dice.choice((0.0, 168, 10_400, 1e6, 50e6)))
+        for n in range(dice.randrange(1, 30))
+    ]
+    a_day = dice.choice((0.0, 1e5, 1e6, 1e7, 1e8, 1e9))
+    made = plan("fibre", probes, {"x": Standing(0, a_day * 10, 10)}, "elsewhere")
+
+    assert cost(probes, made.intervals) <= a_day or all(made.intervals.get(p.name, p.interval) >= LONGEST for p in probes if p.cost)
+    assert all(made.intervals.get(p.name, p.interval) >= p.interval for p in probes)
+    if cost(probes, {}) <= a_day:
+        assert made.intervals == {}
+    elif 1.1 < made.factors["x"] < LONGEST / 60:  # and no rarer than it must be
+        assert cost(probes, {n: max(i / 1.5, 1.0) for n, i in made.intervals.items()}) > a_day / 1.6
 
 
 def test_a_budget_that_is_enough_changes_nothing() -> None:
