@@ -169,11 +169,14 @@ def _check(args: argparse.Namespace) -> int:
         env = _env()
         config = discover(KINDS, env.net.gateways(), env.net.resolvers(), config)
         print("no tasks are configured; this is what Ronda would watch here:")
-    tasks, slower = list(config.tasks()), budget.preview(config, _env().net).intervals
+    planned = budget.preview(config, _env().net)
+    tasks, slower = list(config.tasks()), planned.intervals
     for kind, task in tasks:
         name = task_name(kind, task)
         longer = f", stretched to {slower[name]:g} s to fit what its uplink may carry" if name in slower else ""
         print(f"  {name}, every {task.interval:g} s{longer}")
+    if config.push and planned.push != config.push.profile:
+        print("  push goes on as metered: fibre would take more than a quarter of push.budget")
     print(f"{args.config or 'ronda'}: fine, {len(tasks)} tasks for site {config.site}")
     return 0
 
