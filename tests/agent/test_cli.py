@@ -40,6 +40,21 @@ def test_check_says_fine(tmp_path):
     assert "fine, 1 tasks for site s" in done.stdout
 
 
+def test_check_shows_what_is_stretched(tmp_path):
+    text = "site: s\npush: {{url: 'https://pusat.example', {}}}\ncollectors: {{icmp: [{{target: gateway}}], http: [{{target: 'https://a.example/'}}]}}"
+    for said, interval, metered in (
+        ("profile: fibre", "every 15 s\n", False),
+        ("profile: metered", "every 15 s, stretched to 95 s ", False),  # 60 MB a day by the estimate, of 9.5
+        ("budget: 300MB", "every 15 s, stretched to 100 s ", True),  # 10 MB a day, of which push takes one
+    ):
+        (tmp_path / "a.yaml").write_text(text.format(said))
+        done = ronda("check", "--config", str(tmp_path / "a.yaml"))
+        assert done.returncode == 0
+        assert "icmp:gateway, every 1 s\n" in done.stdout
+        assert f"http:https://a.example/, {interval}" in done.stdout
+        assert ("push goes on as metered" in done.stdout) is metered
+
+
 def test_check_says_everything_that_is_wrong(tmp_path):
     (tmp_path / "a.yaml").write_text("site: S\ncollectors:\n  tcp: [{target: '127.0.0.1'}]\n  udp: []\n")
     done = ronda("check", "--config", str(tmp_path / "a.yaml"))
