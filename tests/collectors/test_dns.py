@@ -88,6 +88,7 @@ def test_once_shows_question_and_answer(env):
         ("2001:db8::80", "PTR", "{answers: [www.example]}"),
         ("many.example", "A", "{among: [192.0.2.1, 192.0.2.2, 192.0.2.3]}"),
         ("nobody.example", "A", "{rcode: [NXDOMAIN, NOERROR]}"),
+        ("www.example", "NS", "{rcode: [NXDOMAIN, NOERROR]}"),
     ],
 )
 @pytest.mark.parametrize("transport", ["udp", "tcp"])
