@@ -222,7 +222,7 @@ class Cut:
         self.lags = self.lags or [0.0]
         found = {"cut_hours": round(cut / 3600, 2), "records": records, "bytes_on_disk": size, "drain_seconds": round(drained, 1)}
         found |= {"live_samples_during_drain": len(self.lags), "live_lag_seconds_most": round(max(self.lags), 2)}
-        await asyncio.sleep(20)
+        await asyncio.sleep(2)
         return found
 
     def _judged(self, there: referee.Points, counts: dict[str, int]) -> dict:

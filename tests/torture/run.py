@@ -241,13 +241,13 @@ class Torture:
                 if size > kept and self.damage.random() < 0.7:
                     f.truncate(self.damage.randint(kept, size))
                 f.seek(0, 2)
-                f.write(
-                    self.damage.choice(
-                        [b"", bytes(self.damage.randrange(4096)), self.damage.randbytes(200), b"\xa5R" + self.damage.randbytes(50)]
-                    )
-                )
+                f.write(self._rubbish())
         if self.damage.random() < 0.3:
             (self.disk / "buffer/ledger.new").write_bytes(b'{"version": 1')
+
+    def _rubbish(self) -> bytes:
+        noise = self.damage.randbytes(200)
+        return self.damage.choice([b"", bytes(self.damage.randrange(4096)), noise, b"\xa5R" + noise[:50]])
 
     async def _do_tear(self) -> str:
         """It dies in the middle of a write to the buffer; where it writes nothing, from the outside."""
