@@ -6,7 +6,7 @@ request under another host's name is refused, so that no web page that a browser
 
     POST /bot<token>/sendMessage   chat_id, text, parse_mode, as form or JSON → {"ok": true, "result": {message}}
     POST /webhook/<audience>       Alertmanager's JSON
-    GET  / · /?chat=<audience> · /messages.json · /webhooks.json
+    GET  / · /?chat=<audience> · /messages.json · /webhooks.json · /runbook (what a message's link leads to)
 
 By itself: python -m central.inbox [--listen 127.0.0.1:17666] [--chat ops=-1001 …] [--zone Asia/Jakarta]
 """
@@ -30,7 +30,7 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from agent.structure import parse_listen
-from central import inboxpage, telegramtext
+from central import inboxpage, runbooks, telegramtext
 
 KEEP = 500
 MAX_BODY = 1 << 20  # bytes
@@ -202,8 +202,13 @@ def _handler(inbox: Inbox) -> type[http.server.BaseHTTPRequestHandler]:
             if not re.fullmatch(r"\d{1,9}", length, re.ASCII):
                 raise _RefusedError(HTTPStatus.LENGTH_REQUIRED, "Content-Length is missing")
             if int(length) > MAX_BODY:
+                self._read_away(min(int(length), 8 * MAX_BODY))  # else most peers would see a reset instead of the answer
                 raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too large")
             return self.rfile.read(int(length))
+
+        def _read_away(self, left: int) -> None:
+            while left > 0 and (read := len(self.rfile.read(min(left, 1 << 16)))):
+                left -= read
 
         def _answer(self, made: Callable[[], tuple[str, bytes]]) -> None:
             try:
@@ -247,6 +252,8 @@ def _get(inbox: Inbox, path: str) -> tuple[str, bytes]:
     if asked.path == "/":
         chat = parse_qs(asked.query).get("chat", [""])[0]
         return "text/html; charset=utf-8", inbox.page(chat).encode()
+    if asked.path == "/runbook":
+        return "text/html; charset=utf-8", runbooks.page().encode()
     if asked.path == "/messages.json":
         return _json([dataclasses.asdict(m) for m in inbox.messages])
     if asked.path == "/webhooks.json":

@@ -28,7 +28,7 @@ def files(inventory: Inventory, target: Target) -> dict[str, str]:
         "prometheus/prometheus.yml": yamltext.dump(config(inventory, target), header=HEADER),
         "prometheus/rules/inventory.yaml": yamltext.dump({"groups": [group(inventory)]}, header=HEADER),
     }
-    return own | rules.files()
+    return own | rules.files(runbooks=target.runbooks or (f"{inventory.centre.url}/runbook" if inventory.centre.url else ""))
 
 
 def config(inventory: Inventory, target: Target) -> dict[str, Any]:

@@ -29,15 +29,25 @@ CLASS_DELAY = 300.0  # seconds that an outage lasts before it pages anybody, but
 HIDDEN_BY_LOST_WAY = frozenset({"icmp", "tcp", "http", "dns"})  # kinds whose targets look dead where the way out is
 UNREACHED = "ronda:site_unreached:bool"
 ACTIVE = 'topk by (site) (1, ronda_site_info{status="active"})'  # one a site, also in the moment in which a name changes
+RUNBOOKS = "https://pusat.example.go.id/runbook"  # where the links of the shipped rules lead; each centre has its own
 HEADER = "Rendered by `ronda central render`, from Ronda's own alerts. Changes here are lost at the next rendering."
 
 
-def files(directory: Path | None = None) -> dict[str, str]:
-    """The rule files, wrapped, by their path below the rendered directory."""
+def files(directory: Path | None = None, runbooks: str = RUNBOOKS) -> dict[str, str]:
+    """The rule files, wrapped, by their path below the rendered directory. `runbooks`: the page that alerts link to; empty: no links."""
     directory = directory or shipped("alerts") / "rules"
     sources = {p.stem: yaml.safe_load(p.read_text()) for p in sorted(directory.glob("*.yaml")) if not p.name.endswith(".test.yaml")}
+    for rule in (rule for source in sources.values() for group in source["groups"] for rule in group["rules"]):
+        _link(rule.get("annotations", {}), runbooks)
     unreached = _expression(sources, UNREACHED)
     return {f"prometheus/rules/{stem}.yaml": wrapped_file(source, stem, unreached) for stem, source in sources.items()}
+
+
+def _link(annotations: dict[str, str], runbooks: str) -> None:
+    """Leads the link to a runbook to this centre's page."""
+    link = annotations.pop("runbook_url", "")
+    if link and runbooks:
+        annotations["runbook_url"] = link.replace(RUNBOOKS, runbooks, 1)
 
 
 def _expression(sources: Mapping[str, Any], record: str) -> str:

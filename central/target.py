@@ -26,6 +26,7 @@ Which = Callable[[str], str | None]
 class Target:
     """Versions are (major, minor); addresses are HOST:PORT as Prometheus reaches them.
 
+    runbooks: the page that alerts' links lead to; empty: /runbook of the centre's own URL, if it has one
     secrets: the content of a secret's file, for versions that can't read such a file themselves; raises agent.secret.SecretError
     """
 
@@ -33,6 +34,7 @@ class Target:
     alertmanager: Version = DEBIAN_12_ALERTMANAGER
     prometheus_address: str = "127.0.0.1:9090"
     alertmanager_address: str = "127.0.0.1:9093"
+    runbooks: str = ""
     secrets: Callable[[str], str] = dataclasses.field(default=read_secret, compare=False)
 
 

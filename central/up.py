@@ -244,7 +244,10 @@ class Up:
         from central.target import detect
 
         return dataclasses.replace(
-            detect(), prometheus_address=_reached(self.listens.prometheus), alertmanager_address=_reached(self.listens.alertmanager)
+            detect(),
+            prometheus_address=_reached(self.listens.prometheus),
+            alertmanager_address=_reached(self.listens.alertmanager),
+            runbooks=url(self.listens.inbox, "/runbook") if self.with_inbox else "",
         )
 
     def prepare(self) -> None:

@@ -134,6 +134,11 @@ def test_a_page_of_another_name_can_not_read(inbox):
     assert ask(f"{inbox.url}/", Host="localhost:80")[0] == 200
 
 
+def test_a_messages_link_finds_its_runbook(inbox):
+    code, page = ask(f"{inbox.url}/runbook")
+    assert (code, '<h2 id="SiteDown">' in page) == (200, True)
+
+
 def test_other_addresses_are_not_found(inbox):
     assert ask(f"{inbox.url}/x")[0] == 404
     assert ask(f"{inbox.url}/bot1:x/deleteMessage", b"{}")[0] == 404
