@@ -61,7 +61,10 @@ class Net:
         ]
 
     def _point_to_point(self, device: str) -> bool:
-        flags = self._read(f"sys/class/net/{device}/flags").strip()
+        try:
+            flags = self._read(f"sys/class/net/{device}/flags").strip()
+        except OSError:  # it has just gone, and its routes with it
+            return False
         return bool(int(flags, 16) & _IFF_POINTOPOINT) if flags else False
 
     def resolvers(self) -> list[str]:
