@@ -372,22 +372,46 @@ def test_live_goes_first_backlog_after_it_and_never_in_one_request(bench: Bench)
 
 
 def test_a_batch_that_makes_the_receiver_fail_does_not_block_the_queue(bench: Bench) -> None:
-    """A receiver that answers 500 to one old batch for ever, while it takes everything else."""
+    """A receiver that answers 500 to one old batch for ever, while it takes everything else. What bounds it is requests, not time."""
 
     async def work() -> None:
         bench.receiver.does = lambda _: None
         async with bench.running() as made:
             made.add([bench.row(666.0), bench.row(1.0, task="a")])
             await bench.until(lambda: bench.buffer.records)
-            bench.receiver.does = lambda asked: answer(500, b"panic") if any(v == 666.0 for _, _, v in asked.samples) else answer()
-            for n in range(60):
-                made.add([bench.row(float(n), task="live")])
+            ill = lambda asked: any(v == 666.0 for _, _, v in asked.samples)  # noqa: E731
+            bench.receiver.asked.clear()
+            bench.receiver.does = lambda asked: answer(500, b"panic") if ill(asked) else answer()
+            told = itertools.count()
+            while bench.buffer.records and len(bench.receiver.asked) < 1000:
+                n = float(next(told))
+                made.add([bench.row(n, task="live")])
                 await bench.until(lambda n=n: any(s[2] == n and "live" in s[0] for s in bench.receiver.samples))
                 await bench.clock.advance(15)
                 await asyncio.sleep(0.01)  # for threads and sockets, whose time is not the fake one
             assert not bench.buffer.records
+            assert sum(ill(asked) for asked in bench.receiver.asked if asked.method == "POST") <= 2 * module.STUBBORN + module.SPLITS
             assert bench.buffer.ledger.counts["refused"] == 1
             assert ("ronda_x{a}", 1.0) in {(name, v) for name, _, v in bench.receiver.samples}
+
+    run(work())
+
+
+def test_a_redirect_leads_nowhere(bench: Bench) -> None:
+    """Samples and credentials go to the configured receiver, whoever says otherwise."""
+
+    async def work() -> None:
+        async with Receiver(bench.receiver.now).serving() as elsewhere:
+            for status in (301, 302, 307, 308):
+                bench.receiver.does = lambda _, s=status: answer(s, Location=f"http://127.0.0.1:{elsewhere.port}/api/v1/write")
+                async with bench.running() as made:
+                    made.add([bench.row(float(status))])
+                    await bench.until(lambda made=made: made.requests["redirect"])
+                    assert "not followed" in made.problem
+                bench.buffer = Buffer(bench.folder / "buffer", "dukcapil", bench.clock)
+            assert elsewhere.asked == []
+            assert bench.buffer.ledger.total == 0
+            assert sum(e.samples for e in bench.buffer.oldest(1 << 20)) == 4
 
     run(work())
 
