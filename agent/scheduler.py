@@ -17,6 +17,7 @@ import random
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from agent.bucket import Bucket
 from agent.clock import Cancellable
 from agent.collector import Env, Kind, Poller, Result, Seen, TaskConfig, Traffic, Watcher
 from agent.model import Batch, Event, Histogram, Metric, Sample, Sink
@@ -33,6 +34,7 @@ CONFIRM = 3  # ... and counts as down when it failed this often in a row, ...
 CONFIRM_OVER = 0.9 * (CONFIRM - 1) * RETRY_AFTER  # ... over this long: failures that come close together are one blip
 BACKSTOP = 1.0  # added to a task's timeout: collectors keep their own time, this is for those that hang
 WAIT = 1.0  # a run that is due while the last one is still under way may begin this much late; a timeout of an interval needs it
+DEAR = (6, 300.0)  # looks of everything in which stretched tasks take part: so many at once, then one in so many seconds
 BURST = 16  # runs started before the loop gets a turn to read replies
 MAX_RUNS = 512  # runs under way at once; each may hold a socket
 BACKOFF_MAX = 60.0  # seconds between restarts of a watcher that keeps failing
@@ -145,6 +147,7 @@ class Scheduler:
         self._watches: set[asyncio.Task[None]] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._slot = SLOT
+        self._dear = Bucket(*DEAR, env.clock.monotonic())
         self.bytes: dict[tuple[str, str], Traffic] = {}  # of probes, by kind and uplink
         self.changes = 0  # of any task's state; tells the diagnosis when to judge again
 
@@ -230,10 +233,12 @@ class Scheduler:
         await asyncio.gather(*(task for task in waiting if task not in left), return_exceptions=True)
 
     def look_now(self) -> None:
-        """Has every poller look within a second, without touching its schedule."""
+        """Has every poller look within a second, without touching its schedule. A flapping link must not undo what stretching saves."""
         now = self.env.clock.monotonic()
+        paced = any(task.status.stretched for task in self.tasks.values())
+        dear = paced and self._dear.take(now) > 0
         for task in self.tasks.values():
-            if not task.watcher and task.interval > 1 and task.beside <= now:
+            if not task.watcher and task.interval > 1 and task.beside <= now and not (dear and task.status.stretched):
                 self._beside(now + offset(task.name, 1.0, SLOT_MIN), task)
         self._arm()
 

@@ -597,6 +597,29 @@ def test_a_paced_probe_that_fails_is_tried_again_at_once() -> None:
     play(work())
 
 
+def test_a_flapping_link_has_what_is_stretched_look_now_and_then_only() -> None:
+    async def work():
+        s, clock, made, _ = setup([succeeded(0.1)], config=Config(interval=15.0))
+        await clock.advance(10)
+        s.pace({"test:t": 3600.0})
+        before = len(made.at)
+        for _ in range(6):
+            s.look_now()
+            await clock.advance(10)
+        assert len(made.at) - before == 6
+        for _ in range(300):
+            s.look_now()
+            await clock.advance(10)
+        assert 9 <= len(made.at) - before - 6 <= 12
+        s.pace({})
+        before = len(made.at)
+        s.look_now()
+        await clock.advance(1)
+        assert len(made.at) == before + 1
+
+    play(work())
+
+
 def test_bytes_of_probes_are_counted_by_kind_and_uplink() -> None:
     async def work():
         cost = Traffic(100, 40)
