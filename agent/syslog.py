@@ -213,7 +213,7 @@ class Syslog:
                 pass
 
     async def _stumble(self, why: str) -> None:
-        self._hang_up()
+        self._hang_up(forget=True)
         self._failed += 1
         self.failures += 1
         said = f"events do not reach {self.collector}: {why}; they are kept"
@@ -293,10 +293,13 @@ class Syslog:
         except OSError as e:
             raise tls.failure_from(e, str(self.collector)) from None
 
-    def _hang_up(self) -> None:
+    def _hang_up(self, *, forget: bool = False) -> None:
+        """`forget`: what the kernel still holds is let go, or it would send in its own time what we send again."""
         if self._sock:
             self.bytes = self.bytes.plus(traffic(self._sock))
-            if isinstance(self._sock, ssl.SSLSocket):
+            if forget:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            elif isinstance(self._sock, ssl.SSLSocket):
                 with contextlib.suppress(OSError, ValueError):  # close_notify (RFC 5425 4.4); its answer is not waited for
                     self._sock.unwrap()
             self._sock.close()

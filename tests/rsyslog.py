@@ -18,7 +18,7 @@ GTLS = """global(DefaultNetstreamDriver="gtls" DefaultNetstreamDriverCAFile="{ca
 CONFIG = """global(workDirectory="{folder}")
 {tls}module(load="imtcp" {driver})
 template(name="raw" type="string" string="%timereported:::date-rfc3339%|%hostname%|%app-name%|%msgid%|%syslogseverity-text%|%rawmsg%\\n")
-input(type="imtcp" address="127.0.0.1" port="{port}")
+input(type="imtcp" address="{address}" port="{port}")
 action(type="omfile" file="{folder}/received" template="raw")
 """
 
@@ -26,19 +26,19 @@ action(type="omfile" file="{folder}/received" template="raw")
 class Rsyslog:
     """`auth`: how clients are judged over TLS: "anon", or "x509/name" with `client` as the name they must have; "": plain TCP."""
 
-    def __init__(self, folder: Path, auth: str = "", client: str = "dukcapil.test") -> None:
-        self.folder, self.port = folder, free_port()
+    def __init__(self, folder: Path, auth: str = "", client: str = "dukcapil.test", address: str = "127.0.0.1", port: int = 0) -> None:
+        self.folder, self.port = folder, port or free_port()
         self.ca = trustme.CA()
         self._process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
         self.ca.cert_pem.write_to_path(str(folder / "ca.pem"))
         tls = driver = ""
         if auth:
-            cert, key = self.issue("127.0.0.1")
+            cert, key = self.issue(address)
             tls = GTLS.format(ca=folder / "ca.pem", cert=cert, key=key)
             permitted = f'PermittedPeer=["{client}"]' if auth != "anon" else ""
             driver = f'StreamDriver.Name="gtls" StreamDriver.Mode="1" StreamDriver.AuthMode="{auth}" {permitted}'
-        (folder / "rsyslog.conf").write_text(CONFIG.format(folder=folder, tls=tls, driver=driver, port=self.port))
+        (folder / "rsyslog.conf").write_text(CONFIG.format(folder=folder, tls=tls, driver=driver, address=address, port=self.port))
 
     def issue(self, name: str) -> tuple[Path, Path]:
         """A certificate and its key, by the collector's own CA."""
@@ -48,6 +48,10 @@ class Rsyslog:
         key.touch(mode=0o600)
         key.write_bytes(issued.private_key_pem.bytes())
         return cert, key
+
+    @property
+    def command(self) -> list[str]:
+        return ["rsyslogd", "-n", "-iNONE", "-f", str(self.folder / "rsyslog.conf")]
 
     @property
     def lines(self) -> list[str]:
@@ -64,9 +68,8 @@ class Rsyslog:
         return [int(dict(next(iter(message.data.values())))["seq"]) for message in self.messages]
 
     def start(self) -> None:
-        command = ["rsyslogd", "-n", "-iNONE", "-f", str(self.folder / "rsyslog.conf")]
         with (self.folder / "log").open("ab") as log:
-            self._process = subprocess.Popen(command, stdout=log, stderr=log)
+            self._process = subprocess.Popen(self.command, stdout=log, stderr=log)
         for _ in range(400):
             assert self._process.poll() is None, (self.folder / "log").read_text()
             with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
