@@ -15,6 +15,7 @@ from central.target import Target
 
 Rule = dict[str, Any]
 HEADER = "Rendered by `ronda central render` from the inventory. Changes here are lost at the next rendering."
+PULLED = "5s"  # between scrapes of an office, and as long as one may take
 OUT_OF_ORDER = "7d"  # as old as an agent's buffer keeps: what a site saw while its link was cut is still taken
 BACK_AT_WORK = "30m"  # after opening, until an office that switches its power off must be heard
 ZONES = {  # what people there say; where none is known: +07:00
@@ -45,15 +46,22 @@ def config(inventory: Inventory, target: Target) -> dict[str, Any]:
         "scrape_configs": [
             _scrape("prometheus", [(target.prometheus_address, {"site": "pusat"})]),
             _scrape("alertmanager", [(target.alertmanager_address, {"site": "pusat"})]),
-            _scrape(
-                "ronda", [(s.address, {"site": slug, "instance": slug}) for slug, s in inventory.active().items() if s.delivery == "pull"]
-            ),
+            *_offices(inventory),
         ],
     }
 
 
 def _scrape(job: str, targets: list[tuple[str, dict[str, str]]]) -> dict[str, Any]:
     return {"job_name": job, "static_configs": [{"targets": [address], "labels": labels} for address, labels in targets]}
+
+
+def _offices(inventory: Inventory) -> Iterator[dict[str, Any]]:
+    """Offices that are scraped: often, so that a fault doesn't wait for the next scrape; where bytes are counted every 15 s."""
+    pulled = {slug: s for slug, s in inventory.active().items() if s.delivery == "pull"}
+    near = [(s.address, {"site": slug, "instance": slug}) for slug, s in pulled.items() if s.profile != "metered"]
+    yield {**_scrape("ronda", near), "scrape_interval": PULLED, "scrape_timeout": PULLED}
+    if metered := [(s.address, {"site": slug, "instance": slug, "job": "ronda"}) for slug, s in pulled.items() if s.profile == "metered"]:
+        yield _scrape("ronda_metered", metered)  # a job's name is its own, the label need not be
 
 
 # -- the inventory as series ------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from central.inventory import load
 from central.render import RenderError, diff, render, write
@@ -74,3 +75,22 @@ def test_a_strangers_file_is_not_written_over(tmp_path):
     with pytest.raises(RenderError):
         write(render(inventory(tmp_path, CENTRE), Target()), tmp_path / "out")
     assert foreign.read_text() == "mine\n"
+
+
+@pytest.mark.needs("promtool", "amtool")
+def test_offices_are_scraped_often_and_metered_ones_seldom(tmp_path, each_version):
+    """A fault must not wait for the next scrape; where each byte is counted it may. Both are the job `ronda` in queries."""
+    pulled = SITE.replace("}}]}}", "}}], delivery: pull, address: 10.0.0.{n}:17663, profile: PROFILE}}")
+    sites = "".join(pulled.format(n=n).replace("PROFILE", profile) for n, profile in ((1, "fibre"), (2, "metered")))
+    files = render(inventory(tmp_path, CENTRE + "isps: {isp-a: {name: ISP A}}\nsites:\n" + sites), each_version)
+    write(files, tmp_path / "out")
+
+    jobs = yaml.safe_load(files["prometheus/prometheus.yml"])["scrape_configs"]
+    found = {
+        static["labels"]["site"]: (job.get("scrape_interval", "15s"), static["labels"].get("job", job["job_name"]))
+        for job in jobs
+        for static in job["static_configs"]
+    }
+    assert found["s1"] == ("5s", "ronda")
+    assert found["s2"] == ("15s", "ronda")
+    accepted(tmp_path / "out")

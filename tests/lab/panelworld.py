@@ -175,7 +175,8 @@ class World(Lab):
         inventory.write_text(INVENTORY.replace("DIR", str(self.directory)))
         files = render(load(inventory, CALENDAR), Target())
         config = yaml.safe_load(files["prometheus/prometheus.yml"])
-        config["global"] |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
+        for part in (config["global"], *config["scrape_configs"]):
+            part |= {"scrape_interval": "1s", "scrape_timeout": "1s"}
         files["prometheus/prometheus.yml"] = yaml.safe_dump(config)
         for path, text in files.items():
             if path.startswith("agents/"):
