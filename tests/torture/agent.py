@@ -23,7 +23,7 @@ from agent.wire import remote_write
 from collectors import KINDS
 from tests.torture.speed import Hurried, HurriedLoop, World
 
-# A record's line: what, then fields.  S number head-as-hex | R number ms bits rank | B number ms bits | W path size
+# A record's line: what, then fields.  S number head-as-hex | R number ms bits rank ms-when-told | B number ms bits | W path size
 _BITS = struct.Struct("<d")
 FEW = 250  # what the ledger's first promise is here: so near to what memory holds that too low a one is seen
 
@@ -58,9 +58,12 @@ class Recorder:
 
     def rows(self, rows: Sequence[Row]) -> None:
         lines: list[str] = []
+        now = self._world.now()
         for row in rows:
             number = self._number(row.series.head, lines)
-            lines.append(f"R {number} {self._world.true(row.at) * 1000:.0f} {_BITS.pack(row.value).hex()} {row.series.rank}")
+            lines.append(
+                f"R {number} {self._world.true(row.at) * 1000:.0f} {_BITS.pack(row.value).hex()} {row.series.rank} {now * 1000:.0f}"
+            )
         self._say(lines)
 
     def wrote(self, fd: int) -> None:

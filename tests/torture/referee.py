@@ -37,10 +37,17 @@ Points = dict[bytes, list[tuple[int, bytes]]]  # head -> (ms, bits of the value)
 
 
 class Row(NamedTuple):
+    """at: when it was measured; told: when it was given to be delivered, from when on memory holds it (0: at once). True ms."""
+
     head: bytes
-    at: int  # ms, true
+    at: int
     bits: bytes
     rank: int
+    told: int = 0
+
+    @property
+    def since(self) -> int:
+        return self.told or self.at
 
 
 @dataclasses.dataclass
@@ -61,7 +68,7 @@ def read_record(path: Path) -> Record:
         elif what == "S":
             heads[fields[0]] = bytes.fromhex(fields[1])
         elif what == "R":
-            found.rows.append(Row(heads[fields[0]], int(fields[1]), bytes.fromhex(fields[2]), int(fields[3])))
+            found.rows.append(Row(heads[fields[0]], int(fields[1]), bytes.fromhex(fields[2]), *map(int, fields[3:])))
         elif what == "B":
             found.seen.append(Row(heads[fields[0]], int(fields[1]), bytes.fromhex(fields[2]), 0))
     return found
@@ -222,10 +229,10 @@ def judge(record: Record, matched: Matched, kills: list[Kill], counts: dict[str,
     rest, per_kill, oldest = [], [0] * len(kills), 0
     ends = [kill.at for kill in kills]
     for row in matched.missing:
-        k = bisect.bisect_left(ends, row.at)
-        if k < len(kills) and ends[k] - row.at <= WINDOW + kills[k].more:
+        k = bisect.bisect_left(ends, row.since)
+        if k < len(kills) and ends[k] - row.since <= WINDOW + kills[k].more:
             per_kill[k] += 1
-            oldest = max(oldest, ends[k] - row.at if not kills[k].more else 0)
+            oldest = max(oldest, ends[k] - row.since if not kills[k].more else 0)
         else:
             rest.append(row)
     over = [(kill.what, lost, kill.counted) for kill, lost in zip(kills, per_kill, strict=True) if lost > kill.counted]
