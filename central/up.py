@@ -411,11 +411,19 @@ class Up:
         agents = sorted(p for p in self.files if p.startswith("agents/"))
         if not agents:
             return ["Next: add a site to the inventory."]
-        return [f"Next: run an agent, here or at its office:  ronda run --config {self.rendered / agents[0]}"]
+        return [f"Next: run an agent, here or at its office:  {_ronda()} run --config {self.rendered / agents[0]}"]
 
 
 # The metrics in which a program tells of its last reload.
 RELOADED = {"prometheus": "prometheus_config_last_reload", "alertmanager": "alertmanager_config_last_reload"}
+
+
+def _ronda() -> str:
+    """What to type: in a clone the command is not on the PATH."""
+    ours = Path(sys.prefix, "bin/ronda")
+    if shutil.which("ronda") or not ours.exists():
+        return "ronda"
+    return str(ours.relative_to(Path.cwd())) if ours.is_relative_to(Path.cwd()) else str(ours)
 
 
 def _count(n: int, what: str) -> str:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -195,7 +196,9 @@ def test_all_starts_says_where_it_is_and_ends_when_told(centre: Centre) -> None:
     children = centre.children()
     for name, listen in centre.listens.items():
         assert f"{name.capitalize():<13} http://{listen}/" in centre.said
-    assert f"ronda run --config {centre.data}/rendered/agents/rsud.yaml" in centre.said
+    next_step = centre.said.partition("at its office:  ")[2].splitlines()[0]
+    assert next_step.endswith(f"ronda run --config {centre.data}/rendered/agents/rsud.yaml")
+    assert shutil.which(next_step.split()[0]) or Path(next_step.split()[0]).exists()  # it can be typed as it stands
     assert "\x1b" not in centre.said  # not a terminal
     assert centre.site_names() == ["RSUD"]
 
