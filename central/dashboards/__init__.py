@@ -1,7 +1,7 @@
 """Grafana's dashboards and provisioning: what Kominfo's admins live in.
 
 Law: a dashboard is data made by pure functions; the same inventory gives the same bytes. Every query is run in the lab against real agents
-with an injected fault (tests/lab/try_panels.py: `make test T=tests/lab/try_panels.py`); a panel that it does not know fails it.
+with an injected fault (tests/lab/test_panels.py); a panel that it does not know fails it.
 """
 
 import json

@@ -31,13 +31,14 @@ CHOSEN = 'district=~"$district"'
 IN_DISTRICT = f"on (site) ronda_site_info{{{CHOSEN}}}"
 
 
+def _in_state(state: str) -> str:
+    return f'count((ronda:site_state{{state="{state}"}} == 1) and {IN_DISTRICT}) or vector(0)'
+
+
 def _counts() -> Panel:
     states = [s for s in sorted(STATE_CODES, key=lambda s: -STATE_CODES[s]) if s != "retired"]
     words = {s: STATE_WORDS[str(STATE_CODES[s])].text for s in states}
-    queries = [
-        Query(expr=f'count((ronda:site_state{{state="{s}"}} == 1) and {IN_DISTRICT}) or vector(0)', legend=words[s], instant=True)
-        for s in states
-    ]
+    queries = [Query(expr=_in_state(s), legend=words[s], instant=True) for s in states]
     return Panel(
         title="Berapa kantor, menurut keadaan",
         says="Jumlah kantor dalam tiap keadaan sekarang. Setiap kantor dihitung satu kali.",
@@ -84,6 +85,7 @@ def _map() -> Panel:
         levels=STATE_LEVELS,
         words=STATE_WORDS,
         link=TO_SITE,
+        nothing="belum ada kantor dengan lokasi",
         link_title=OPEN_SITE,
         before=({"id": "convertFieldType", "options": numbers},),
         columns=(
@@ -177,10 +179,7 @@ def _history() -> Panel:
         ),
         type="timeseries",
         unit="none",
-        queries=[
-            Query(expr=f'count((ronda:site_state{{state="{s}"}} == 1) and {IN_DISTRICT}) or vector(0)', legend=word)
-            for s, word in words.items()
-        ],
+        queries=[Query(expr=_in_state(s), legend=word) for s, word in words.items()],
         colors={word: STATE_COLORS[s] for s, word in words.items()},
         low=0,
         decimals=0,

@@ -2,11 +2,12 @@
 
 from central.dashboards.panels import GREEN, GREY, ORANGE, RED, YELLOW, Column, Dashboard, Level, Panel, Query, Row, Word
 from central.dashboards.promql import RATE, STEP, joined, last
-from central.dashboards.shared import OPEN_SITE, SEVERITIES, SITE_KEY, site_column, sites, timeline
+from central.dashboards.shared import OPEN_SITE, SEVERITIES, SITE_KEY, site_column, sites, timeline, troubled
 
 SITES = 'site=~"$site"'
 CENTRE = 'site="pusat"'
 NAMED = joined(["name"])
+STAGES = {"firing": Word("dikirim", RED), "pending": Word("ditunggu", YELLOW)}
 OUTCOMES = {
     "ok": "diterima", "refused": "angka ditolak", "too_large": "terlalu besar", "throttled": "diminta pelan", "server": "pusat bermasalah",
     "credentials": "kunci salah", "not_found": "alamat salah", "redirect": "dialihkan", "answer": "jawaban aneh", "network": "tidak sampai",
@@ -55,8 +56,8 @@ def _firing() -> Panel:
     return Panel(
         title="Peringatan yang sedang dikirim",
         says=(
-            "Peringatan yang sekarang ada di Prometheus: firing berarti dikirim ke Alertmanager, pending berarti masih "
-            "ditunggu. Peringatan keamanan tidak tampak di sini."
+            "Peringatan yang sekarang ada di Prometheus: dikirim ke Alertmanager, atau masih ditunggu apakah bertahan. "
+            "Peringatan keamanan tidak tampak di sini."
         ),
         english="Alerts as Prometheus holds them: firing ones are sent to Alertmanager. Those of the CSIRT are not shown here.",
         type="table",
@@ -67,9 +68,9 @@ def _firing() -> Panel:
             Column(field="severity", title="Tingkat", words=SEVERITIES, width=120),
             Column(field="site", title="Kantor", link="/d/ronda-site?var-site=${__value.raw}&${__url_time_range}", link_title=OPEN_SITE),
             Column(field="task", title="Yang diamati"),
-            Column(field="alertstate", title="Tahap", width=90),
+            Column(field="alertstate", title="Tahap", width=110, words=STAGES),
         ),
-        sort=("Tingkat", False),
+        sort=("Tahap", False),
         nothing="tidak ada peringatan",
     )
 
@@ -181,10 +182,10 @@ def _memory() -> Panel:
 def _scrape() -> Panel:
     return timeline(
         "Kantor yang dibaca pusat",
-        "Apakah pusat bisa membaca tiap kantor yang dibaca langsung (delivery: pull), dan tiap program pusat.",
-        "Whether the centre can read each office that it scrapes, and its own programs.",
+        "Tiap program pusat, dan tiap kantor (delivery: pull) yang pernah tidak terbaca pusat dalam waktu yang dipilih.",
+        "The centre's own programs, and each scraped office that the centre could not read at some time within the chosen time.",
         (
-            Query(expr=f'min by (site) (up{{job="ronda",{SITES}}})', legend="{{site}}"),
+            Query(expr=troubled("up", f'job="ronda",{SITES}', "site"), legend="{{site}}"),
             Query(expr='min by (job) (up{job!="ronda"})', legend="{{job}}"),
         ),
         words={"1": Word("terbaca", GREEN), "0": Word("tidak terbaca", RED)},
@@ -194,12 +195,12 @@ def _scrape() -> Panel:
 def _scrape_time() -> Panel:
     return Panel(
         title="Lama membaca tiap kantor",
-        says="Berapa lama pusat membaca satu kantor; mendekati 10 detik berarti bacaan akan gagal.",
-        english="How long a scrape of an office takes; near 10 s it will fail.",
+        says="Berapa lama pusat membaca satu kantor; mendekati 5 detik berarti bacaan akan gagal.",
+        english="How long a scrape of an office takes; near 5 s it will fail.",
         type="timeseries",
         unit="s",
         queries=(Query(expr=f'max by (site) (scrape_duration_seconds{{job="ronda",{SITES}}})', legend="{{site}}"),),
-        levels=(Level(None, GREEN, "di bawah 2 detik"), Level(2, YELLOW, "dari 2 detik"), Level(8, RED, "dari 8 detik")),
+        levels=(Level(None, GREEN, "di bawah 1 detik"), Level(1, YELLOW, "dari 1 detik"), Level(4, RED, "dari 4 detik")),
         low=0,
     )
 

@@ -2,7 +2,7 @@
 
 from central.dashboards.panels import GREEN, GREY, RED, YELLOW, Column, Dashboard, Level, Panel, Query, Row, Variable, Word
 from central.dashboards.promql import RATE, STEP, WINDOW, joined, last
-from central.dashboards.shared import SITE_KEY, dns_time, site_column, sites, timeline, usable
+from central.dashboards.shared import SITE_KEY, dns_time, site_column, sites, timeline, troubled
 
 SITES = 'site=~"$site"'
 CHOSEN = f'{SITES},task=~"$task"'
@@ -45,6 +45,7 @@ def _shared() -> Panel:
             Column(field="Value #B", title="Gagal dari", levels=(Level(None, GREEN, ""), Level(1, RED, ""))),
         ),
         sort=("Gagal dari", True),
+        nothing="tidak ada layanan bersama",
     )
 
 
@@ -168,10 +169,11 @@ def _status() -> Panel:
 def _availability() -> Panel:
     return timeline(
         "Bisa dipakai atau tidak",
-        "Tiap layanan, server, dan DNS dari tiap kantor yang dipilih, dari waktu ke waktu.",
-        "Each service, server and resolver from each chosen office over time.",
-        (usable(PROBES, "site, task", "{{site}} {{task}}"),),
+        "Tiap layanan, server, dan DNS yang pernah gagal dalam waktu yang dipilih. Yang selalu bisa dipakai tidak tampak.",
+        "Each service, server and resolver that failed within the chosen time. Those that never did are not shown.",
+        (Query(expr=troubled("ronda_probe_success", PROBES, "site, task"), legend="{{site}} {{task}}"),),
         24,
+        nothing="semua selalu bisa dipakai",
     )
 
 

@@ -69,7 +69,15 @@ def conditions(where: str, chosen: str = "") -> Panel:
     )
 
 
-def timeline(title: str, says: str, english: str, queries: Sequence[Query], width: int = 12, words: Mapping[str, Word] = UP_DOWN) -> Panel:
+def timeline(
+    title: str,
+    says: str,
+    english: str,
+    queries: Sequence[Query],
+    width: int = 12,
+    words: Mapping[str, Word] = UP_DOWN,
+    nothing: str = "tidak ada data",
+) -> Panel:
     """What is up (1) and what is down (0), over time."""
     levels = tuple(Level(level.value, level.color, words[str(int(level.value or 0))].text) for level in UP_DOWN_LEVELS)
     return Panel(
@@ -82,7 +90,14 @@ def timeline(title: str, says: str, english: str, queries: Sequence[Query], widt
         queries=queries,
         levels=levels,
         words=words,
+        nothing=nothing,
     )
+
+
+def troubled(metric: str, matchers: str, by: str) -> str:
+    """Those series of `min by`, whole, that were 0 within the chosen time: of a hundred offices nobody can read a line each."""
+    ever = f"min by ({by}) (min_over_time({metric}{{{matchers}}}[$__range] @ end())) == 0"
+    return f"min by ({by}) ({last(metric, matchers)}) and on ({by}) ({ever})"
 
 
 def usable(matchers: str, by: str, legend: str) -> Query:

@@ -127,6 +127,7 @@ def _rtt() -> Panel:
         queries=(Query(expr=mean_rtt("uplink", f"{THIS},{ANCHORS}"), legend="{{uplink}}", step=STEP),),
         levels=RTT_LINE,
         low=0,
+        nothing="tidak ada balasan",
     )
 
 
@@ -142,6 +143,7 @@ def _slow() -> Panel:
         levels=SHARE_SLOW,
         low=0,
         high=1,
+        nothing="tidak ada balasan",
     )
 
 
@@ -176,6 +178,7 @@ def _task_rtt() -> Panel:
         queries=(Query(expr=mean_rtt("task", THIS), legend="{{task}}", step=STEP),),
         levels=RTT_LINE,
         low=0,
+        nothing="tidak ada balasan",
     )
 
 
@@ -198,6 +201,7 @@ def _services() -> Panel:
         "Apakah tiap situs, aplikasi, atau server bisa dipakai dari kantor ini.",
         "Whether each site, application or server can be used from this office.",
         (usable(f'{THIS},kind=~"http|tcp"', "task", "{{task}}"),),
+        nothing="tidak ada layanan yang diamati dari kantor ini",
     )
     return dataclasses.replace(made, link="/d/ronda-services?var-site=$site&${__url_time_range}", link_title="Mengapa, dan sertifikatnya")
 
@@ -222,6 +226,7 @@ def _service_time() -> Panel:
         queries=(Query(expr=f"max by (task) ({durations})", legend="{{task}}"),),
         levels=(Level(None, GREEN, "di bawah 2 detik"), Level(2, YELLOW, "dari 2 detik"), Level(5, RED, "dari 5 detik")),
         low=0,
+        nothing="belum ada yang berhasil dibuka",
     )
 
 

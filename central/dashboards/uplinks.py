@@ -57,7 +57,17 @@ def _curve(title: str, says: str, english: str, form: str, legend: str, unit: st
     high = 1.0 if unit == "percentunit" else None
     query = Query(expr=form, legend=legend, step=STEP)
     return Panel(
-        title=title, says=says, english=english, type="timeseries", unit=unit, width=8, queries=(query,), levels=levels, low=0, high=high
+        title=title,
+        says=says,
+        english=english,
+        type="timeseries",
+        unit=unit,
+        width=8,
+        queries=(query,),
+        levels=levels,
+        low=0,
+        high=high,
+        names={medium: word.text for medium, word in MEDIA.items()} if legend == "{{medium}}" else {},
     )
 
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 Json = dict[str, Any]
-ALL = {"district": ".*", "isp": ".*", "medium": ".*", "site": ".*", "task": ".*", "__rate_interval": "11m"}
+ALL = {"district": ".*", "isp": ".*", "medium": ".*", "site": ".*", "task": ".*", "__rate_interval": "11m", "__range": "6h"}
 
 
 class Place(NamedTuple):

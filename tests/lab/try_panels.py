@@ -149,6 +149,8 @@ def row(letter: str, **labels: str) -> Check:
 
 
 def gone(letter: str, **labels: str) -> Check:
+    """Not there, or no longer."""
+
     def check(seen: Seen) -> None:
         assert not any(labels.items() <= have.items() for have, _ in seen.now[letter]), f"{letter}: {labels} is there"
 
@@ -279,7 +281,7 @@ BEFORE: Expected = {
         "Sertifikat: sisa hari": value("A", DAYS, task="sertifikat", scope="leaf"),
         "Sertifikat: sah atau tidak": every(value("A", 1, task="sertifikat"), value("A", 0, task="palsu"), row("B", task="palsu")),
         "Bisa dipakai atau tidak": every(
-            value("A", 1, task="siak", site="sehat"), value("A", 0, task="simrs"), value("A", 1, site="jauh", task="resolver"),
+            value("A", 0, task="simrs"), value("A", 0, task="palsu"), gone("A", task="siak"), gone("A", task="resolver"),
         ),
         "Ke mana waktunya pergi": every(value("B", RTT), value("D", RTT)),
         "Kode jawaban": every(value("A", 200, task="siak", site="sehat"), value("A", 200, task="kode")),
@@ -297,7 +299,7 @@ BEFORE: Expected = {
         "Jumlah deret per kantor": value("A", agent_series, site="sehat"),
         "Keterlambatan agen": above("A", 0, site="sehat"),
         "Memori agen": value("A", agent_memory, site="jauh"),
-        "Kantor yang dibaca pusat": every(value("A", 1, site="sehat"), value("A", 0, site="diam"), value("B", 1, job="prometheus")),
+        "Kantor yang dibaca pusat": every(value("A", 0, site="diam"), gone("A", site="sehat"), value("B", 1, job="prometheus")),
         "Lama membaca tiap kantor": every(above("A", RTT, site="jauh"), below("A", RTT_AFTER, site="jauh")),
         "Kiriman yang diterima dan yang menunggu": every(above("A", 0, site="kirim", lane="live"), some("B")),
         "Kiriman menurut hasil": every(above("A", 0, outcome="ok"), value("A", 0, outcome="network")),
