@@ -26,7 +26,7 @@ from tests.receiver import Store, prometheus, victoria_metrics
 
 YEARS = 3 * 365 * 86400.0
 VALUE = Metric("ronda_probe_success", "", labels=("kind",))
-COUNT = Metric("ronda_probe_failures_total", "", "counter", ("kind", "reason"))
+COUNT = Metric("ronda_icmp_packets_lost_total", "", "counter")
 HEARTBEAT = Metric("ronda_heartbeat_timestamp_seconds", "")
 
 
@@ -180,10 +180,10 @@ class Full:
 
     def look(self, value: float, count: float) -> None:
         now = self.clock.now()
-        for name, v, labels in (("ronda_probe_success", value, ()), ("ronda_probe_failures_total", count, (("reason", "timeout"),))):
+        for name, v, labels in (("ronda_probe_success", value, ()), ("ronda_icmp_packets_lost_total", count, ())):
             head = remote_write.head((("__name__", name), ("job", "full"), ("kind", "icmp"), *labels))
             self.seen.setdefault(head, []).append((round(now * 1000), v))
-        self.push.write(Batch("t", {"task": "t", "target": "x"}, now, (VALUE(value, "icmp"), COUNT(count, "icmp", "timeout"))))
+        self.push.write(Batch("t", {"task": "t", "target": "x"}, now, (VALUE(value, "icmp"), COUNT(count))))
 
     async def run(self) -> None:
         dice = random.Random(11)
@@ -225,9 +225,9 @@ def test_rate_increase_and_changes_are_those_of_the_full_series(tmp_path: Path) 
             assert abs(told - seen) <= 1  # the first sample of a window may lie on either side of its edge
             told, seen = both('ronda_probe_success{job="JOB"}')
             assert told == seen
-            told, seen = both('increase(ronda_probe_failures_total{job="JOB"}[10m])')
+            told, seen = both('increase(ronda_icmp_packets_lost_total{job="JOB"}[10m])')
             assert abs(told - seen) <= 0.1 * seen + 48  # two minutes of 4 every 5 s at the edges, at most
-            told, seen = both('rate(ronda_probe_failures_total{job="JOB"}[3m])')
+            told, seen = both('rate(ronda_icmp_packets_lost_total{job="JOB"}[3m])')
             assert told > 0
             assert seen > 0
         ends = [both('ronda_probe_success{job="JOB"}', full.start + t) for t in range(20, 1790, 7)]

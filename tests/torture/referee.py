@@ -76,6 +76,8 @@ def read_record(path: Path) -> Record:
 
 def synced(path: Path) -> dict[str, int]:
     """How much of each file of the buffer its disk has said to have."""
+    if not path.exists():  # it was ended before it had begun
+        return {}
     return {line.split(" ")[1]: int(line.split(" ")[2]) for line in path.read_text().splitlines() if line.startswith("W ")}
 
 
