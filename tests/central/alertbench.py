@@ -56,7 +56,10 @@ channels:
     webhook: {{url: "{url}/webhook/ops"}}
   csirt: {{telegram: {{chat_id: "-1002", token_file: {token}, api_url: "{url}"}}}}
   isp: {{webhook: {{url: "{url}/webhook/isp"}}}}
-  digest: {{telegram: {{chat_id: "-1005", token_file: {token}, api_url: "{url}"}}}}
+  digest:
+    telegram: {{chat_id: "-1005", token_file: {token}, api_url: "{url}"}}
+    email: {{to: [kabid@example.go.id]}}
+    webhook: {{url: "{url}/webhook/digest"}}
   deadman: {{webhook: {{url: "{url}/webhook/deadman"}}}}
 smtp: {{host: "{smtp}", from: ronda@example.go.id, require_tls: false}}
 """

@@ -6,11 +6,15 @@ A golden .html is the very text that Telegram is sent, a .txt or .mail what a ma
 import json
 import os
 import re
+from email.message import EmailMessage
 from pathlib import Path
 
 import pytest
 
-from tests.central.alertbench import ENDED, INVENTORY, Bench, alert, bench
+from central import prometheus, rules, yamltext
+from tests.central.alertbench import BEGAN, ENDED, INVENTORY, alert, bench
+from tests.central.alertbench import Bench as Centre
+from tests.central.promtest import Bench, inventory
 
 GOLDEN = Path(__file__).parents[1] / "golden/messages"
 pytestmark = pytest.mark.needs("prometheus-alertmanager")
@@ -45,20 +49,29 @@ def first_line(text: str) -> str:
     return re.sub("<[^>]*>", "", text.splitlines()[0]).replace("&amp;", "&")
 
 
-def told_by_webhook(centre: Bench, audience: str) -> set[str]:
+def the_mail(centre: Centre, subject: str) -> EmailMessage:
+    centre.until(lambda: any(m["Subject"] == subject for m in centre.mails), f"a mail: {subject}")
+    return next(m for m in centre.mails if m["Subject"] == subject)
+
+
+def body_of(mail: EmailMessage, kind: str) -> str:
+    part = mail.get_body((kind,))
+    assert part is not None
+    return part.get_content().replace("\r\n", "\n")
+
+
+def told_by_webhook(centre: Centre, audience: str) -> set[str]:
     return {h.body["commonLabels"]["alertname"] for h in centre.inbox.hooks(audience)}
 
 
-def test_an_office_that_is_down(centre: Bench):
+def test_an_office_that_is_down(centre: Centre):
     centre.post(alert("SiteDown", "rsud", **{"class": "24-jam"}, district="Rantau Selatan", notes=SITE_DOWN))
 
     golden("site-down.html", centre.message("ops", "GAWAT · RSUD"))
-    centre.until(lambda: any("RSUD" in m["Subject"] for m in centre.mails), "the mail")
-    mail = next(m for m in centre.mails if "RSUD" in m["Subject"])
-    assert mail["Subject"] == "GAWAT · RSUD Rantauprapat: putus internet (kedua jalur)"
+    mail = the_mail(centre, "GAWAT · RSUD Rantauprapat: putus internet (kedua jalur)")
     assert mail["To"] == "piket@example.go.id, kabid@example.go.id"
-    golden("site-down.mail.txt", mail.get_body(("plain",)).get_content().replace("\r\n", "\n"))
-    golden("site-down.mail.html", mail.get_body(("html",)).get_content().replace("\r\n", "\n"))
+    golden("site-down.mail.txt", body_of(mail, "plain"))
+    golden("site-down.mail.html", body_of(mail, "html"))
     centre.post(
         alert("SiteDown", "rsud", **{"class": "24-jam"}, district="Rantau Selatan", notes={**SITE_DOWN, "lasted": "34m 20s"}, ended=ENDED)
     )
@@ -69,7 +82,7 @@ def test_an_office_that_is_down(centre: Bench):
     ("lasted", "said"),
     [("45.5s", "kurang dari 1 mnt"), ("1m 0s", "1 mnt"), ("1h 34m 5s", "1 jam 34 mnt"), ("1d 1h 0m 0s", "1 hari 1 jam")],
 )
-def test_the_end_says_how_long_the_outage_was(centre: Bench, lasted, said):
+def test_the_end_says_how_long_the_outage_was(centre: Centre, lasted, said):
     """As Prometheus writes it, of the outage: Alertmanager itself knows only since when it was told."""
     name, notes = "L" + re.sub(r"\W", "", lasted), {**SINCE, "summary": f"selama {lasted}", "lasted": lasted}
     centre.post(alert(name, "rsud", notes=notes))
@@ -80,7 +93,7 @@ def test_the_end_says_how_long_the_outage_was(centre: Bench, lasted, said):
     assert f"sejak 02.07 WIB · pulih 02.41 WIB ({said})" in ended
 
 
-def test_a_power_cut_calls_pln_and_no_provider(centre: Bench):
+def test_a_power_cut_calls_pln_and_no_provider(centre: Centre):
     notes = {"incident": "DKC-1124-1032", "since": "10.32 WIB", "summary": "tanpa kabar", "cause": "listrik padam (mungkin)"}
     centre.post(alert("SiteDown", "dukcapil", **{"class": "layanan"}, district="X", notes=notes))
 
@@ -90,7 +103,7 @@ def test_a_power_cut_calls_pln_and_no_provider(centre: Bench):
     assert "NOC" not in text
 
 
-def test_many_offices_of_a_district(centre: Bench):
+def test_many_offices_of_a_district(centre: Centre):
     notes = {
         "summary": "9 kantor tanpa kabar di Panai Tengah",
         "cause": "listrik padam (mungkin)",
@@ -101,7 +114,7 @@ def test_many_offices_of_a_district(centre: Bench):
     golden("sites-down.html", centre.message("ops", "9 kantor"))
 
 
-def test_a_provider_is_told_of_its_outage_and_those_on_call_are_told_once(centre: Bench):
+def test_a_provider_is_told_of_its_outage_and_those_on_call_are_told_once(centre: Centre):
     notes = {
         "incident": "GRP-1124-1032",
         "since": "10.32 WIB",
@@ -119,14 +132,14 @@ def test_a_provider_is_told_of_its_outage_and_those_on_call_are_told_once(centre
     centre.until(lambda: "IspDown" in told_by_webhook(centre, "isp"), "the provider is told")
 
 
-def test_an_application(centre: Bench):
+def test_an_application(centre: Centre):
     notes = {"summary": "SIAK tidak bisa dibuka dari 38 kantor", "cause": "aplikasi mati, internet baik (pasti)"}
     centre.post(alert("SharedServiceDown", "pusat", severity="warning", service="siak", notes=notes))
 
     golden("shared-service-down.html", centre.message("ops", "38 kantor"))
 
 
-def test_one_of_two_uplinks_in_another_time_zone(centre: Bench):
+def test_one_of_two_uplinks_in_another_time_zone(centre: Centre):
     notes = {"summary": "jalur ISP B putus, jalur lain jalan"}
     centre.post(alert("UplinkDown", "bunaken", severity="warning", uplink="isp-b", **{"class": "kantor"}, notes=notes))
 
@@ -135,7 +148,7 @@ def test_one_of_two_uplinks_in_another_time_zone(centre: Bench):
     assert "sejak 03.07 WITA" in text
 
 
-def test_several_alerts_of_one_name_are_one_message(centre: Bench):
+def test_several_alerts_of_one_name_are_one_message(centre: Centre):
     def one(task: str, ended: str = ""):
         notes = {**SINCE, "summary": f"printer {task} tidak menjawab", "action": "1) periksa listrik dan kabel"}
         return alert("IcmpTargetDown", "rsud", task=task, **{"class": "24-jam"}, notes=notes, ended=ended)
@@ -149,7 +162,7 @@ def test_several_alerts_of_one_name_are_one_message(centre: Bench):
     golden("several-resolved.html", centre.message("ops", "PULIH · RSUD Rantauprapat: printer"))
 
 
-def test_security_is_told_to_the_csirt_and_to_others_only_that_it_happened(centre: Bench):
+def test_security_is_told_to_the_csirt_and_to_others_only_that_it_happened(centre: Centre):
     notes = {
         "incident": "RSU-1124-0915",
         "since": "09.15 WIB",
@@ -171,19 +184,72 @@ def test_security_is_told_to_the_csirt_and_to_others_only_that_it_happened(centr
     assert "Dhcp" not in said
 
 
-def test_the_digest(centre: Bench):
-    notes = {
-        "summary": "Ringkasan Pagi: 2 kantor putus, 1 pulih semalam",
-        "description": "Putus sekarang:\n• Kantor Desa Sei Penggantungan\n• Kantor Desa Tanjung Haloban"
-        "\nPulih semalam:\n• Inspektorat: putus 2 jam",
-        "action": "1) putuskan kunjungan hari ini 2) hubungi desa yang putus",
+VILLAGES = """\
+  penggantungan: {name: Kantor Desa Sei Penggantungan, code: DSP, district: Panai Hilir, class: desa, calendar: lima-hari}
+  haloban: {name: "Kantor Desa <Tanjung> & Haloban", code: DTH, district: Bilah Hilir, class: desa, calendar: lima-hari}
+  inspektorat: {name: Inspektorat, code: INS, district: Rantau Selatan, class: kantor, calendar: lima-hari}
+"""
+MINUTES = 1440  # of a day
+
+
+def morning(folder: Path, series: dict[str, str]) -> dict:
+    """The digest of the second day at 07:01 WIB, as the rendered rule makes it of what site.yaml has recorded."""
+    facts = yamltext.dump({"groups": [prometheus.group(inventory(folder, INVENTORY + VILLAGES))]})
+    files = {"inventory.yaml": facts, "centre.yaml": rules.files()["prometheus/rules/centre.yaml"]}
+    [[digest]] = Bench(folder, files, series, every="1m", sampled="1m").alerts("MorningDigest", "1441m")
+    return {"labels": digest.labels, "annotations": digest.annotations, "startsAt": BEGAN}
+
+
+def night() -> dict[str, str]:
+    """Two villages have been down since 22:14 and since 03:10, one office was for two hours."""
+
+    def down(start: int, end: int) -> str:
+        """From and until, in minutes after 07:00."""
+        return f"0x{start - 1} 1x{end - start - 1} 0x{MINUTES + 10 - end}"
+
+    def since(start: int) -> str:
+        return f"_x{start} {start * 60}x{MINUTES + 10 - start}"
+
+    first, second = 15 * 60 + 14, 20 * 60 + 10
+    return {
+        'ronda:site_down:bool{site="penggantungan"}': down(first, MINUTES + 5),
+        'ronda:site_down:bool{site="haloban"}': down(second, MINUTES + 5),
+        'ronda:site_down:bool{site="inspektorat"}': down(17 * 60, 19 * 60),
+        'ronda:site_down:bool{site="rsud"}': f"0x{MINUTES + 10}",
+        'ronda:site_down_since:timestamp{site="penggantungan"}': since(first),
+        'ronda:site_down_since:timestamp{site="haloban"}': since(second),
+        'ronda:condition{site="rsud",alertname="HostUnderVoltage"}': f"1x{MINUTES + 10}",
+        'ronda:condition{site="dukcapil",alertname="CertificateExpiresSoon",task="siak"}': f"1x{MINUTES + 10}",
+        'ronda:condition{site="rsud",alertname="CertificateExpiresSoon",task="siak"}': f"1x{MINUTES + 10}",
     }
-    centre.post(alert("MorningDigest", "pusat", severity="info", audience="digest", notes=notes))
-
-    golden("digest.html", centre.message("digest", "Ringkasan Pagi"))
 
 
-def test_a_long_digest_ends_at_a_line(centre: Bench):
+@pytest.mark.needs("promtool")
+def test_the_digest_of_a_night_by_telegram_mail_and_webhook(centre: Centre, tmp_path):
+    digest = morning(tmp_path, night())
+    centre.post(digest)
+
+    golden("digest.html", centre.message("digest", "Ringkasan Pagi: 2 kantor putus"))
+    mail = the_mail(centre, "Ringkasan Pagi: 2 kantor putus, 1 pulih semalam")
+    assert (mail["From"], mail["To"]) == ("ronda@example.go.id", "kabid@example.go.id")
+    assert [part.get_content_type() for part in mail.iter_parts()] == ["text/plain", "text/html"]
+    golden("digest.mail.txt", body_of(mail, "plain"))
+    golden("digest.mail.html", body_of(mail, "html"))
+    centre.until(lambda: centre.inbox.hooks("digest"), "the webhook")
+    told = centre.inbox.hooks("digest")[0].body
+    assert (told["receiver"], told["status"], told["commonAnnotations"]) == ("digest", "firing", digest["annotations"])
+    assert not any("Ringkasan" in text for text in centre.texts("ops"))
+
+
+@pytest.mark.needs("promtool")
+def test_the_digest_of_a_quiet_night(centre: Centre, tmp_path):
+    quiet = morning(tmp_path, {'ronda:site_down:bool{site="rsud"}': f"0x{MINUTES + 10}"})
+    centre.post({**quiet, "labels": {**quiet["labels"], "alertname": "QuietDigest"}})  # a group of its own
+
+    golden("digest-quiet.html", centre.message("digest", "semua"))
+
+
+def test_a_long_digest_ends_at_a_line(centre: Centre):
     lines = "\n".join(f"• Kantor Desa {i}: sejak 02.07 WIB" for i in range(200))
     centre.post(alert("LongDigest", "pusat", severity="info", audience="digest", notes={"summary": "panjang", "description": lines}))
 
@@ -192,7 +258,7 @@ def test_a_long_digest_ends_at_a_line(centre: Bench):
     assert text.endswith(" WIB\n…")
 
 
-def test_the_watchdog_beats_and_is_told_to_nobody_else(centre: Bench):
+def test_the_watchdog_beats_and_is_told_to_nobody_else(centre: Centre):
     centre.post(alert("Watchdog", "pusat", severity="info"))
 
     centre.until(lambda: len(centre.inbox.hooks("deadman")) >= 3, "three beats")
@@ -201,7 +267,7 @@ def test_the_watchdog_beats_and_is_told_to_nobody_else(centre: Bench):
     assert not any("Watchdog" in t for t in centre.texts("ops"))
 
 
-def test_an_audience_of_its_own_and_one_that_falls_back_to_ops(centre: Bench):
+def test_an_audience_of_its_own_and_one_that_falls_back_to_ops(centre: Centre):
     centre.post(alert("SlaMissed", "rsud", audience="isp", severity="info", notes={"summary": "di bawah janji"}))
     centre.post(alert("Monthly", "rsud", audience="pimpinan", severity="info", notes={"summary": "laporan bulan siap"}))
 
@@ -240,7 +306,7 @@ def hostile(tmp_path_factory, each_version):
 
 
 @pytest.mark.parametrize("slug", NAMES)
-def test_any_name_comes_out_as_it_is(hostile: Bench, slug):
+def test_any_name_comes_out_as_it_is(hostile: Centre, slug):
     name = NAMES[slug]
     notes = {"summary": f"mulai {name} {name}\n\tselesai", **dict.fromkeys(("cause", "evidence", "impact", "action"), f"{name} " * 9)}
     hostile.post(
@@ -272,7 +338,7 @@ def test_any_name_comes_out_as_it_is(hostile: Bench, slug):
         "0000.5e00.5301",
     ],
 )
-def test_no_address_is_posted_to_a_chat(hostile: Bench, address):
+def test_no_address_is_posted_to_a_chat(hostile: Centre, address):
     notes = dict.fromkeys(("summary", "cause", "evidence", "impact", "action", "incident"), f"lihat {address} ya")
     hostile.post(alert("X" + re.sub("[^a-zA-Z0-9]", "", address), "rsud", notes={**notes, "since": "02.07 WIB"}))
 
@@ -286,19 +352,19 @@ def test_no_address_is_posted_to_a_chat(hostile: Bench, address):
 @pytest.mark.parametrize(
     "innocent", ["12.34.56", "pukul 12:34:56", "versi 1.2.3", "Rp 2.500.000", "07.30-16.00", "0624-000000", "24/11 02.07"]
 )
-def test_what_is_no_address_stays(hostile: Bench, innocent):
+def test_what_is_no_address_stays(hostile: Centre, innocent):
     hostile.post(alert("Y" + re.sub("[^a-zA-Z0-9]", "", innocent), "rsud", notes={"summary": f"ini {innocent} ya"}))
 
     assert f"ini {innocent} ya" in hostile.message("ops", f"{innocent} ya")
 
 
-def test_an_office_that_is_not_in_the_inventory_is_called_by_its_label(hostile: Bench):
+def test_an_office_that_is_not_in_the_inventory_is_called_by_its_label(hostile: Centre):
     hostile.post(alert("SiteDown", "who-knows", notes={"summary": "tanpa kabar"}))
 
     assert first_line(hostile.message("ops", "who-knows")) == "GAWAT · who-knows: tanpa kabar"
 
 
-def test_a_bad_runbook_is_no_link(hostile: Bench):
+def test_a_bad_runbook_is_no_link(hostile: Centre):
     hostile.post(alert("Z", "rsud", notes={"summary": "tautan", "runbook_url": "javascript:alert(1)"}))
 
     assert "javascript" not in hostile.message("ops", "tautan")
