@@ -7,7 +7,7 @@ tells events under no other name; without one only this machine itself is spoken
     HEAD, POST /api/v1/write    the store's answer; 503 while it can't be reached
     POST /api/v1/events         lines of agent/wire/event.py, under Ronda-Site and Ronda-Journal. 200 {"journal": "…", "acknowledged": 42,
                                 "stored": 3}; 400 {"refused": true, "error": "…"} for what it will never take
-    GET /-/healthy, /metrics
+    GET /-/healthy, /metrics, /runbook (what the messages' links lead to)
 """
 
 import argparse
@@ -40,6 +40,7 @@ from agent.webconfig import WebConfig
 from agent.webserver import Limits, ListenError, Request, Response, Server, say
 from agent.wire import event as lines
 from agent.wire.event import Entry, EventError
+from central import runbooks
 from central.eventstore import EventStore, StoreError
 from central.tokens import Tokens, TokensError
 
@@ -118,6 +119,8 @@ class Gateway:
             return say(200, "the gateway is well")
         if request.path == "/metrics":
             return Response(200, self.metrics().encode(), "text/plain; version=0.0.4; charset=utf-8")
+        if request.path == "/runbook":
+            return Response(200, runbooks.page().encode(), "text/html; charset=utf-8", runbooks.HEADERS)
         if request.path not in (WRITE, EVENTS):
             return say(404, f"sites push to {WRITE} and {EVENTS}")
         site = self._site(request)

@@ -4,6 +4,7 @@ Law: pure but for reading alerts/runbooks/*.md, which are ours; as much of Markd
 bold, code. Everything is escaped before it is marked up. No script: the heading that was asked for is marked by the style alone.
 """
 
+import functools
 import re
 from collections.abc import Iterator
 from html import escape
@@ -12,11 +13,16 @@ from pathlib import Path
 
 from central.target import shipped
 
+HEADERS = (
+    ("Content-Security-Policy", "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; frame-ancestors 'none'"),
+    ("X-Content-Type-Options", "nosniff"),
+)
 ITEM = re.compile(r"\d+\. ")
 
 
+@functools.cache
 def page(directory: Path | None = None) -> str:
-    """All runbooks, in the order of their files. Raises OSError."""
+    """All runbooks, in the order of their files; read once. Raises OSError."""
     files = sorted((directory or shipped("alerts") / "runbooks").glob("*.md"))
     body = "".join(part for file in files for part in _parts(file.read_text(encoding="utf-8")))
     return (

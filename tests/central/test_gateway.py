@@ -252,6 +252,8 @@ def test_only_what_there_is_is_answered(tmp_path):
         async with gateway(tmp_path, "http://127.0.0.1:1") as it:
             assert (await ask(it.url + "/-/healthy", None, "GET"))[0] == 200
             assert (await ask(it.url + "/metrics", None, "GET"))[0] == 200
+            runbook = await ask(it.url + "/runbook", None, "GET")
+            assert (runbook[0], '<h2 id="SiteDown">' in str(runbook)) == (200, True)
             assert (await ask(it.url + "/", None, "GET"))[0] == 404
             assert (await ask(it.url + "/api/v1/write", None, "GET"))[0] == 405
             assert (await ask(it.url + "/api/v1/events", None, "GET"))[0] == 405
