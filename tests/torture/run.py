@@ -63,6 +63,7 @@ class Torture:
                 await self.way.set("open")
                 await self._aim()
                 self._start()
+                await self._begun()
                 began = time.monotonic()
                 await self._torment()
                 result = await self._end(time.monotonic() - began)
@@ -121,6 +122,16 @@ class Torture:
         command = [sys.executable, "-m", "tests.torture.agent", str(self.home)]
         with (self.home / "agent.log").open("ab") as log:
             self._agent = subprocess.Popen(command, stdout=log, stderr=log, cwd=ROOT)
+
+    async def _begun(self) -> None:
+        """Waits until the first agent has a buffer."""
+        for _ in range(3000):
+            assert self._agent
+            assert self._agent.poll() is None, (self.home / "agent.log").read_text()[-2000:]
+            if (self.disk / "buffer/ledger.json").exists():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the agent does not begin")
 
     async def _gone(self, what: str, seconds: float = 30.0) -> None:
         """Waits for the end of the agent, and writes down what it cost."""
