@@ -176,7 +176,7 @@ def _check(args: argparse.Namespace) -> int:
         longer = f", stretched to {slower[name]:g} s to fit what its uplink may carry" if name in slower else ""
         print(f"  {name}, every {task.interval:g} s{longer}")
     if config.push and planned.push != config.push.profile:
-        print("  push goes on as metered: fibre would take more than a quarter of push.budget")
+        print("  push tells only what metered tells: all would take more than a quarter of push.budget")
     print(f"{args.config or 'ronda'}: fine, {len(tasks)} tasks for site {config.site}")
     return 0
 
@@ -276,7 +276,10 @@ def _data_dir() -> Path:
     from agent.state import SERVICE_DIRECTORY, default_directory
 
     own = default_directory()
-    return own if (own / "journal").is_dir() or not (SERVICE_DIRECTORY / "journal").is_dir() else SERVICE_DIRECTORY
+    try:
+        return own if (own / "journal").is_dir() or not (SERVICE_DIRECTORY / "journal").is_dir() else SERVICE_DIRECTORY
+    except PermissionError:  # the service's is there, and not ours to see: reading it will say so
+        return SERVICE_DIRECTORY
 
 
 def _print_events(reader: Any, args: argparse.Namespace, zone: Any) -> int:

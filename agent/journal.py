@@ -113,8 +113,8 @@ class _State:
     ended: bool = True
 
     def dump(self, site: str) -> bytes:
-        exits = {name: [e.cursor, e.delivered, e.undelivered] for name, e in self.exits.items()}
-        boots = {boot: round(base, 3) for boot, base in self.boots.items()}
+        exits = {name: [e.cursor, e.delivered, e.undelivered] for name, e in tuple(self.exits.items())}  # others add to them meanwhile
+        boots = {boot: round(base, 3) for boot, base in tuple(self.boots.items())}
         said = {"version": VERSION, "site": site, "journal": self.journal, "exits": exits, "dropped": self.dropped}
         return json.dumps(said | {"boots": boots, "ended": self.ended}).encode()
 

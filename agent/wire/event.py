@@ -1,7 +1,8 @@
 """Events as lines of JSON: how the journal keeps them, how the centre gets them, what `ronda events --json` prints.
 
 Law: pure. One object a line; what says nothing (no fields, a count of 1, last as first) is left out. `decode` reads strictly and within
-bounds, whoever wrote it; whatever is wrong is an EventError. Every text is valid UTF-8 afterwards.
+bounds, whoever wrote it; whatever is wrong is an EventError. Keys that it doesn't know are passed over: a newer agent may tell more than
+an older centre understands. Every text is valid UTF-8 afterwards.
 
     {"seq": 7, "kind": "link_down", "severity": "warning", "message": "…", "first": 1795000000.123, "last": …, "count": …,
      "task": "link", "labels": {…}, "fields": {…}, "unsure": true, "boot": "…", "mono": 1234.5}
@@ -27,7 +28,6 @@ MAX_FIELDS_SIZE = 2000  # characters of all fields together, beside at most one 
 MAX_COUNT = 1 << 53
 LATEST = 253402214400.0  # the year 9999 but for its last day, so that it can be told in every zone
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
-_KEYS = frozenset({"seq", "kind", "severity", "message", "first", "last", "count", "task", "labels", "fields", "unsure", "boot", "mono"})
 
 
 class EventError(ValueError):
@@ -97,8 +97,6 @@ def decode(line: bytes) -> Entry:
         raise EventError(f"not JSON: {e}"[:200]) from None
     if not isinstance(said, dict):
         raise EventError("not a JSON object")
-    if unknown := said.keys() - _KEYS:
-        raise EventError(f"unknown keys: {', '.join(map(repr, sorted(unknown)))}"[:200])
     first = _number(said, "first", 0.0, LATEST)
     last = _number(said, "last", first, LATEST) if "last" in said else first
     event = Event(

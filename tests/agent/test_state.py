@@ -1,11 +1,12 @@
 """The little that outlives a restart, on disks that refuse."""
 
+import json
 import os
 
 import pytest
 
 from agent.diagnosis import Verdict
-from agent.state import StateFile, default_directory
+from agent.state import Last, StateFile, default_directory
 
 OPEN = Verdict("down", "isp", "certain", 5.0, "DKC-1124-0207", ("x",))
 
@@ -86,3 +87,26 @@ def test_where_it_is_kept():
     assert str(default_directory({"STATE_DIRECTORY": "/var/lib/ronda:/x"})) == "/var/lib/ronda"
     assert str(default_directory({"XDG_STATE_HOME": "/s"})) == "/s/ronda"
     assert str(default_directory({})).endswith("/.local/state/ronda")
+
+
+def test_how_the_last_run_ended_is_known(tmp_path):
+    first = StateFile(tmp_path, "boot one")
+    first.read("s")
+    assert first.last == Last()
+    first.write("s", Verdict(), 1000.0)
+    second = StateFile(tmp_path, "boot two")
+    second.read("s")
+    assert second.last == Last(1000.0, False, "boot one")
+    second.write("s", Verdict(), 2000.0, ended=True)
+    third = StateFile(tmp_path, "boot two")
+    third.read("s")
+    assert third.last == Last(2000.0, True, "boot two")
+
+
+@pytest.mark.parametrize("alive_at", ["now", -1, 1e300, None, True])
+def test_a_last_run_that_can_not_have_been_is_none(tmp_path, alive_at):
+    held = {"site": "s", "alive_at": alive_at, "verdict": {"state": "ok", "cause": "ok", "since": 1.0, "incident": ""}}
+    (tmp_path / "state.json").write_text(json.dumps(held))
+    file = StateFile(tmp_path)
+    file.read("s")
+    assert file.last in (Last(), Last(1.0))
