@@ -1,13 +1,13 @@
 """What probes and push may cost: how far intervals are stretched over a metered uplink, and so that a month's budget lasts.
 
 Law: `plan` is a pure function of what is to be done, what it costs and what is left; the class around it counts, and remembers a month.
-What stays in the office (the gateway, and networks that the box is connected to directly) is free and never stretched. Push may become
-`metered`, but never stops: states and the sign of life always go. Nothing looks less often than every LONGEST.
+What stays in the office (the gateway, and networks that the box is connected to directly) is free and never stretched. Push may tell
+less, but never stops: states go at once and the sign of life keeps its beat. Nothing looks less often than every LONGEST.
 
 - Profile `metered`: probes over an uplink may cost PROBES_A_DAY. Where they would cost more, all intervals of that uplink are multiplied
   by one factor. A run costs what it was seen to cost; before the first one, an estimate.
 - `budget`: what is left of it, over the days left of the month, is what a day may cost. Push gets a quarter: where FIBRE_A_DAY is more
-  than that, it goes on as `metered`. Probes get the rest, by a factor as above. So who has used much slows down by degrees, early.
+  than that, it tells only what `metered` tells. Probes get the rest, by a factor as above. So who has used much slows down by degrees.
 
 An uplink is what the label `uplink` of a task names, else its `source`; tasks without either go the box's default way, as push does.
 The budget holds for each uplink by itself. Bytes are IP's; look-ups of names and what other programs of the box send are not counted.
@@ -35,6 +35,7 @@ log = logging.getLogger("ronda.budget")
 DAY = 86_400.0
 PROBES_A_DAY = 9.5e6  # bytes, of the 10 MB that a metered uplink's probes may cost: retries and look-ups of names take some
 FIBRE_A_DAY, METERED_A_DAY = 15e6, 1e6  # bytes that push may cost (measured on the bench's workload, N5)
+SLOWED_A_DAY = 6e6  # of a fibre site that tells only what metered tells: its sign of life every 15 s takes most of it
 SHARE = 0.25  # of what a day may cost: for push
 AGAIN = 1.2  # push is `fibre` again once there is so much more than it needs
 LONGEST = 3600.0  # seconds
@@ -48,7 +49,7 @@ LIMIT = Metric("ronda_budget_limit_bytes", "Bytes that the uplink may carry in a
 STRETCH = Metric(
     "ronda_budget_stretch_ratio", "How many times longer than configured the intervals of probes over the uplink are.", labels=("uplink",)
 )
-SLOWED = Metric("ronda_budget_push_slowed", "1 while push goes on as `metered` so that the month's budget lasts.")
+SLOWED = Metric("ronda_budget_push_slowed", "1 while push tells only what `metered` tells, so that the month's budget lasts.")
 METRICS = (USED, LIMIT, STRETCH, SLOWED)
 
 Profile = Literal["fibre", "metered"]
@@ -77,7 +78,7 @@ class Standing(NamedTuple):
 
 
 class Plan(NamedTuple):
-    """push: how push goes on; factors: by uplink, 1 or more; intervals: seconds, by the names of what is stretched."""
+    """push: what it tells, all (fibre) or little (metered); factors: by uplink; intervals: seconds, by the names of what is stretched."""
 
     push: Profile
     factors: Mapping[str, float]
@@ -92,10 +93,17 @@ def plan(profile: Profile, probes: Iterable[Probe], standings: Mapping[str, Stan
     for uplink in sorted({p.uplink for p in probes}):
         allowed = PROBES_A_DAY if profile == "metered" else math.inf
         if standing := standings.get(uplink):
-            pushed = (METERED_A_DAY if push == "metered" else FIBRE_A_DAY) if uplink == way else 0.0
+            pushed = cost_of(profile, push) if uplink == way else 0.0
             allowed = min(allowed, max(0.0, standing.a_day - pushed))
         factors[uplink] = factor([p for p in probes if p.uplink == uplink], allowed)
     return Plan(push, factors, {p.name: stretched(p.interval, factors[p.uplink]) for p in probes if factors[p.uplink] > 1})
+
+
+def cost_of(profile: Profile, push: Profile) -> float:
+    """Bytes a day of a push of this profile that tells what `push` names."""
+    if profile == "metered":
+        return METERED_A_DAY
+    return FIBRE_A_DAY if push == "fibre" else SLOWED_A_DAY
 
 
 def _push(profile: Profile, standing: Standing | None, last: Profile) -> Profile:
@@ -330,7 +338,7 @@ class Ration:
         self.plan = made
         slower = {up: round(times, 1) for up, times in made.factors.items() if times > 1}
         if (made.push, slower) != (old.push, {up: round(times, 1) for up, times in old.factors.items() if times > 1}):
-            log.info("push goes on as %s; intervals are stretched: %s", made.push, slower or "none")
+            log.info("push tells what %s tells; intervals are stretched: %s", made.push, slower or "none")
 
     def save(self, now: float, *, at_once: bool = False) -> None:
         """To be called in a thread."""

@@ -21,7 +21,7 @@ from agent.structure import ConfigError, Listen, Scalar, Size, Slug, Text, load,
 from agent.tls import ClientTls, File
 
 MAX_TASKS = 2000
-MIN_BUDGET = 50_000_000  # bytes a month: the metered push takes some 25 MB, and a few probes the rest
+MIN_BUDGET = {"fibre": 250_000_000, "metered": 50_000_000}  # bytes a month: signs of life take 180 and 30 MB, a few probes the rest
 ANCHORS = ("1.1.1.1", "8.8.8.8", "9.9.9.9")  # three networks of three owners: one of them down is not the internet down
 
 
@@ -97,8 +97,9 @@ class PushConfig:
             yield "proxy_auth", "needs a proxy"
         if self.token_file and self.basic_auth:
             yield "token_file", "does not go with basic_auth"
-        if self.budget is not None and self.budget < MIN_BUDGET:
-            yield "budget", "is for a month, and less than what the signs of life alone take (at least 50MB)"
+        if self.budget is not None and self.budget < MIN_BUDGET[self.profile]:
+            least = MIN_BUDGET[self.profile] // 1_000_000
+            yield "budget", f"is for a month, and less than what the signs of life of {self.profile} take (at least {least}MB)"
 
     @property
     def receiver(self) -> Url:

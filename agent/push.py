@@ -5,9 +5,10 @@ monotonic: the wall clock of these boxes jumps, and the true time is known only 
 
     fibre    every 15 s   the heartbeat, and what of the states has not been told for 120 s
              at once      changes of states (STATES), gathered for 0.2 s
-             every 60 s   counters and durations of probes
-             every 300 s  all else: histograms, host, devices, the agent's own metrics
-    metered  every 300 s  at most 60 series, by the order of METERED; changes of states at once
+             every 60 s   packets sent and lost, and how long probes take
+             every 300 s  all else: histograms, failures by reason, phases, host, devices, the agent's own metrics
+    metered  every 280 s  at most 60 series, by the order of METERED; changes of states at once
+    A fibre site whose month's budget runs short tells what a metered one does, every 300 s, and goes on with its sign of life.
 
 Counters and histograms are told at every tick of their tier: left out while unchanged they would break rate(). Other gauges may be left
 out while unchanged, for at most 120 s, and a change tells the last unchanged sample first, so that step-filling gives the true course.
@@ -145,6 +146,7 @@ class Push:
         tell: Told,
     ) -> None:
         self._clock, self._site, self._profile = clock, site, profile
+        self._thrifty = profile == "metered"  # tells only what METERED names
         self._own, self._state, self._tell = own, state, tell
         self._held: dict[str, Held] = {}
         self._series: dict[Key, Series] = {}
@@ -262,18 +264,25 @@ class Push:
     def _period(self) -> float:
         return BEAT if self._profile == "fibre" else METERED_BEAT
 
+    @property
+    def _patience(self) -> float:
+        """Seconds that an unchanged gauge may be left out."""
+        return SLOW if self._thrifty and self._profile == "fibre" else UNCHANGED
+
     def start(self) -> None:
         """Begins to tick: a first whole picture soon, then by the clock."""
         self._alarm = self._clock.call_at(self._clock.monotonic() + FIRST, self._first)
 
     def pace(self, profile: Profile) -> None:
-        """Goes on as this profile from now on: with what the month's budget has left."""
-        if profile == self._profile or self.closed:
+        """Tells what this profile tells from now on, so that a month's budget lasts.
+
+        The sign of life keeps its beat: the centre counts on it.
+        """
+        thrifty = "metered" in (profile, self._profile)
+        if thrifty == self._thrifty or self.closed:
             return
-        self._profile = profile
+        self._thrifty = thrifty
         if self._alarm:
-            self._alarm.cancel()
-            self._arm()
             self._look(SLOW)
 
     def _first(self) -> None:
@@ -295,7 +304,7 @@ class Push:
         """The slowest tier that is due at this beat; it includes the quicker ones."""
         if self._profile == "metered" or self._beats % int(SLOW / BEAT) == 0:
             return SLOW
-        return PROBES if self._beats % int(PROBES / BEAT) == 0 else BEAT
+        return PROBES if self._beats % int(PROBES / BEAT) == 0 and not self._thrifty else BEAT
 
     def refresh(self) -> None:
         """Has the whole picture told now: the way to the centre is open again after a while."""
@@ -328,7 +337,7 @@ class Push:
                 continue
             looked += len(held.batch.samples)
             self._look_at(held, held.batch.samples, tier)
-            if looked >= SLICE and self._profile == "fibre":  # metered: its 60 are chosen from the picture alone
+            if looked >= SLICE and not self._thrifty:  # metered: its 60 are chosen from the picture alone
                 looked = 0
                 await asyncio.sleep(0)
         self._finish(tier)
@@ -342,7 +351,7 @@ class Push:
             self._stale(self._series.pop(key), now)
         if self._inherited and tier == SLOW and now >= self._bury_at:
             self._bury(now)
-        if self._profile == "metered":
+        if self._thrifty:
             self._fresh = list(_within(self._fresh))
         self._flush()
 
@@ -370,7 +379,7 @@ class Push:
     def _see(self, held: Held, sample: Sample, now: float, *, changes: bool = False) -> None:
         """One series at a tick: it is told, or may wait. With `changes`, only if it changed."""
         key = _key(held.labels, sample)
-        if self._profile == "metered" and sample.metric.name not in METERED:
+        if self._thrifty and sample.metric.name not in METERED:
             if known := self._series.get(key):  # told of once, as a change
                 known.seen = self._generation
             return
@@ -383,7 +392,7 @@ class Push:
         at = held.at if held.at > series.told else max(now, series.told + 0.001)
         same = series.told > NEVER and _same(series.value, sample.value)
         every = max(series.tier, self._period)
-        if same and (changes or (series.patient and now + every - series.told <= UNCHANGED)):
+        if same and (changes or (series.patient and now + every - series.told <= self._patience)):
             series.kept = at
             return
         if not same and series.patient and series.told < series.kept < at:

@@ -521,7 +521,7 @@ def test_over_a_metered_uplink_probes_are_stretched_by_what_they_cost_until_a_re
             assert 'uplink="lan",direction="sent"}' in found
             assert 'ronda_budget_stretch_ratio{uplink="default"} 18.' in found
             assert "ronda_budget_used_bytes{" not in found
-            path.write_text(text.format("fibre, budget: 50MB"))
+            path.write_text(text.format("fibre, budget: 250MB"))
             assert await app.reload() == []
             assert app.scheduler.tasks["toy:gateway"].interval == 1.0
             assert app.scheduler.tasks["toy:far.example"].interval > 2.0  # whatever day of the month it is

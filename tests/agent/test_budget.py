@@ -15,7 +15,7 @@ from agent.budget import DAY, LAN, LONGEST, PROBES_A_DAY, Month, Probe, Ration, 
 from agent.collector import Traffic
 from agent.config import schema
 from agent.net import Net, parse_networks, parse_networks6
-from agent.structure import loads
+from agent.structure import ConfigError, loads
 from collectors import KINDS
 
 ZONE = zoneinfo.ZoneInfo("Asia/Jakarta")
@@ -166,12 +166,12 @@ def test_a_budget_that_is_enough_changes_nothing() -> None:
 
 def test_a_budget_slows_by_degrees_and_lasts_to_the_end_of_the_month() -> None:
     """Day by day, with what the plan of that day costs: the bill is never reached, and push is slowed before probes come to a stop."""
-    for gigabytes in (0.3, 1.0, 3.0, 10.0):
+    for gigabytes in (0.4, 1.0, 3.0, 10.0):
         used, last = 0.0, "fibre"
         for day in range(30):
             made = plan("fibre", W, {"default": Standing(used, gigabytes * 1e9, 30 - day)}, "default", last)
             last = made.push
-            used += cost(W, made.intervals) + (15e6 if made.push == "fibre" else 1e6)
+            used += cost(W, made.intervals) + budget.cost_of("fibre", made.push)
             assert max(made.intervals.values(), default=0) <= LONGEST
         assert used <= gigabytes * 1e9
         assert used >= 0.8 * gigabytes * 1e9  # and what was paid for is used
@@ -308,5 +308,7 @@ def test_a_preview_is_what_the_agent_begins_with(net: Net, tmp_path: Path) -> No
 
 
 def test_too_small_a_budget_is_an_error() -> None:
-    with pytest.raises(Exception, match="at least 50MB"):
-        config("\n  icmp: [{target: gateway}]", "budget: 3MB")
+    for profile, least in (("fibre", "250MB"), ("metered", "50MB")):
+        assert config("\n  icmp: [{target: gateway}]", f"profile: {profile}, budget: {least}").push.budget
+        with pytest.raises(ConfigError, match=f"at least {least}"):
+            config("\n  icmp: [{target: gateway}]", f"profile: {profile}, budget: 49MB")

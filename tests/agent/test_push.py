@@ -554,7 +554,7 @@ def test_metered_tells_the_ledger_before_what_says_little() -> None:
     run(work())
 
 
-def test_it_goes_on_as_metered_and_as_fibre_again() -> None:
+def test_it_tells_what_metered_tells_and_all_of_it_again() -> None:
     """A budget that runs short: what metered does not tell is left out rather than ended, and states go at once all the same."""
 
     async def work() -> None:
@@ -569,7 +569,9 @@ def test_it_goes_on_as_metered_and_as_fibre_again() -> None:
         since = bench.clock.monotonic() - bench.began
         await bench.run(1400, look=look)
         beats = [at for at, _ in bench.of(BEATS.name) if at > since]
-        assert {round(b - a, 3) for a, b in itertools.pairwise(beats)} == {METERED_BEAT}
+        assert {round(b - a, 3) for a, b in itertools.pairwise(beats)} == {BEAT}  # or the centre would call the site silent
+        assert len([at for at, _ in bench.of(SENT.name) if at > since]) in (4, 5)
+        assert len([at for at, _ in bench.of(SUCCESS.name) if at > since]) in (4, 5)
         assert not any(at > since for at, _ in bench.of(LOAD.name))
         assert None not in [v for _, v in bench.of(LOAD.name)]
         bench.write("t", SUCCESS(0, "tcp"))
