@@ -59,7 +59,7 @@ def of_provider(tmp_path_factory: pytest.TempPathFactory) -> Bench:
 
 
 def test_it_is_told_before_its_offices_and_instead_of_a_district(of_provider: Bench) -> None:
-    told = of_provider.alerts("IspDown", "7m30s", "8m", "12m", "15m30s")
+    told = of_provider.alerts("IspDown", "7m30s", "8m", "12m", "17m")
     assert [[a.annotations["summary"] for a in at] for at in told] == [
         [], ["ISP A putus: 6 kantor di 3 kecamatan"], ["ISP A putus: 6 kantor di 3 kecamatan"], [],
     ]  # fmt: skip
@@ -72,7 +72,7 @@ def test_it_is_told_before_its_offices_and_instead_of_a_district(of_provider: Be
 def test_a_district_without_mains_is_not_blamed_on_a_provider(tmp_path: Path) -> None:
     mains = outage(tmp_path, UTARA)
     assert mains.sites("IspDown", "8m", "12m") == [[], []]
-    assert [[a.labels["district"] for a in at] for at in mains.alerts("SitesDown", "9m", "12m", "15m30s")] == [["Utara"], ["Utara"], []]
+    assert [[a.labels["district"] for a in at] for at in mains.alerts("SitesDown", "9m", "12m", "17m")] == [["Utara"], ["Utara"], []]
 
 
 def test_six_alerts_are_one_message(of_provider: Bench, tmp_path: Path) -> None:
