@@ -18,6 +18,7 @@ what its usual grouping would cost it (a second alert of a site waits for group_
 """
 
 import dataclasses
+import os
 import random
 import statistics
 import tempfile
@@ -70,6 +71,7 @@ class Fault:
 
 
 def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
+    before = os.getloadavg()[1]  # whoever reads the result wants to know whether the machine was busy with other things
     offices = tuple(_office(n, "pull" if n % 2 else "push") for n in range(1, 5 if quick else 21))
     with tempfile.TemporaryDirectory(prefix="ronda-bench-") as directory, Regency(Path(directory), offices) as regency:
         bench = Bench(regency)
@@ -80,7 +82,13 @@ def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
             bench.play(bench.targets())
             bench.play(bench.silent(1 if quick else 4))
             found, extra = [f.row() for f in bench.faults], bench.unexpected()
-    return rows(found, blip, extra), {"faults": found, "blip": blip, "unexpected": extra, "seed": SEED}
+    return rows(found, blip, extra), {
+        "faults": found,
+        "blip": blip,
+        "unexpected": extra,
+        "seed": SEED,
+        "load": [round(before, 1), round(os.getloadavg()[1], 1)],
+    }
 
 
 def _office(n: int, delivery: str) -> Office:
