@@ -67,6 +67,6 @@ body{margin:0 auto;max-width:42rem;padding:.5rem 1rem 60vh;background:var(--pape
 overflow-wrap:anywhere}
 h1{font-size:.95rem;color:var(--soft);margin:2.5rem 0 .5rem}
 h2{font-size:1.15rem;margin:1.5rem -1rem .5rem;padding:.4rem 1rem;border-top:1px solid var(--edge)}
-h2:target{background:var(--mark)}
+h2{scroll-margin-top:.5rem}h2:target{background:var(--mark)}
 p{margin:.5rem 0}ol{margin:.3rem 0;padding-left:1.5rem}li{margin:.2rem 0}code{font:.92em ui-monospace,monospace}
 """.strip()
