@@ -18,6 +18,7 @@ from agent.wire import remote_write
 from tests.torture.speed import World
 
 TOKEN = "benar"
+WRITE = "/api/v1/write"
 LIVING = ("slow", "500", "503", "429", "408", "404", "401", "302", "page", "garbage", "no date", "hang", "mid-answer", "mid-body",
           "took but 500", "took but silent", "poison", "too large", "400 all")  # fmt: skip
 _POINT = struct.Struct("<d")
@@ -31,6 +32,7 @@ def _plain(status: int, body: bytes = b"", *more: str) -> bytes:
 @dataclasses.dataclass
 class Asked:
     method: str
+    path: str
     headers: dict[str, str]
     body: bytes
 
@@ -101,7 +103,8 @@ class Way:
         if self.mode == "mid-body" and size:
             await reader.readexactly(size // 2)
             raise Hangup
-        asked = Asked(head[0].split(" ")[0], headers, await reader.readexactly(size))
+        method, path, _ = head[0].split(" ")
+        asked = Asked(method, path, headers, await reader.readexactly(size))
         said = await self._say(asked)
         status = said[9:12].decode() if said.startswith(b"HTTP/") else "none"
         self.requests[status] = self.requests.get(status, 0) + 1
@@ -118,6 +121,8 @@ class Way:
             return self._dated(_plain(401))
         if asked.method == "HEAD":
             return _plain(405) if mode == "no date" else self._dated(_plain(405))
+        if asked.path != WRITE:  # as a plain store has it: it takes no events
+            return self._dated(_plain(404))
         return self._dated(await self._told(mode, asked))
 
     async def _told(self, mode: str, asked: Asked) -> bytes:
@@ -144,7 +149,7 @@ class Way:
         return _plain(500, b"panic") if mode == "took but 500" else said
 
     async def _pass(self, asked: Asked) -> bytes:
-        lines = ["POST /api/v1/write HTTP/1.1", "Host: centre", "Connection: close", f"Content-Length: {len(asked.body)}"]
+        lines = [f"POST {WRITE} HTTP/1.1", "Host: centre", "Connection: close", f"Content-Length: {len(asked.body)}"]
         names = ("content-type", "content-encoding", "x-prometheus-remote-write-version")
         lines += [f"{name}: {asked.headers[name]}" for name in names if name in asked.headers]
         try:
