@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from agent.app import App, Options
+from agent.buffer import Buffer
 from agent.clock import SystemClock
 from agent.collector import Env, Kind, ProbeConfig, Traffic, failed, succeeded
 from agent.diagnosis import Verdict
@@ -546,5 +547,22 @@ def test_a_restart_knows_which_series_the_last_run_has_told(tmp_path):
         async with running(tmp_path, text.replace(", {target: b}", "")) as (app, _):
             assert told <= app.centre.push._inherited
             assert not (tmp_path / "data/series").exists()
+
+    asyncio.run(work())
+
+
+def test_what_a_power_cut_cost_of_samples_is_an_event(tmp_path):
+    buffer = Buffer(tmp_path / "data/buffer", "s", SystemClock())
+    buffer.save()
+    buffer._let_go()  # as a kill does
+
+    async def work():
+        text = f"site: s\npush: {{url: 'http://127.0.0.1:{free_port()}'}}\ncollectors: {{toy: [{{target: a}}]}}"
+        async with running(tmp_path, text):
+            reader = Reader(tmp_path / "data/journal")
+            await until(lambda: "samples_lost" in {e.event.kind for e in reader.entries()}, "it says what was lost")
+        (lost,) = [e.event for e in reader.entries() if e.event.kind == "samples_lost"]
+        assert lost.fields["reason"] == "power_cut"
+        assert int(lost.fields["samples"]) > 0
 
     asyncio.run(work())
