@@ -44,7 +44,7 @@ from tests.lab.panelworld import (
 
 pytestmark = [
     pytest.mark.lab,
-    pytest.mark.needs("nginx", "dnsmasq", "nft", "prometheus", "prometheus-alertmanager", "promtool"),
+    pytest.mark.needs("nginx", "dnsmasq", "nft", "prometheus", "prometheus-alertmanager", "promtool", "unshare"),
     pytest.mark.timeout(600),
 ]
 
