@@ -41,7 +41,7 @@ def agent_file(inventory: Inventory, slug: str) -> str:
     if site.delivery == "pull":
         config["web"] = {"listen": _listen(site.address)}
     else:
-        config["push"] = _push(inventory.centre.url, site.profile)
+        config["push"] = _push(inventory.centre.url, site.profile) | ({"budget": f"{site.budget}B"} if site.budget else {})
     config["collectors"] = collectors(tasks(inventory, slug))
     return yamltext.dump(config, header=HEADER.format(site=slug, name=" ".join(site.name.split())))
 

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
 from zoneinfo import ZoneInfo
 
-from agent.config import ANCHORS, Zone
+from agent.config import ANCHORS, MIN_BUDGET, Zone
 from agent.config import schema as agent_schema
 from agent.httpclient import parse_url
-from agent.structure import ConfigError, Matching, Problem, Reader, Scalar, Slug, Source, read_bytes
+from agent.structure import ConfigError, Matching, Problem, Reader, Scalar, Size, Slug, Source, read_bytes
 from agent.tls import File
 from central.calendars import FOR_EVER, Calendar, Date, Hours, YearDays, load_years, offset
 from collectors import KINDS
@@ -211,6 +211,7 @@ class Site:
     status: Status = "active"
     delivery: Delivery = "push"
     profile: Profile = ""  # type: ignore[assignment]  # empty in the file: by the uplinks' media
+    budget: Size | None = None  # bytes a month over each uplink
     address: HostPort = ""
     calendar: Slug = ""
     location: list[Degrees] = dataclasses.field(default_factory=list)
@@ -226,6 +227,14 @@ class Site:
         thrifty = bool(self.uplinks) and all(u.medium in ("4g", "vsat") for u in self.uplinks)
         object.__setattr__(self, "profile", self.profile or ("metered" if thrifty else "fibre"))
         object.__setattr__(self, "calendar", self.calendar or (ALWAYS if self.class_ == "24-jam" else ""))
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if self.budget is None:
+            return
+        if self.delivery == "pull":
+            yield "budget", "is kept by an agent that pushes; this site is fetched from"
+        elif self.budget < (least := MIN_BUDGET[self.profile]):
+            yield "budget", f"is for a month, and less than what the signs of life of {self.profile} take (at least {least // 1_000_000}MB)"
 
     @property
     def latitude(self) -> float | None:

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from agent.config import load_config
+from agent.structure import ConfigError
 from central import agents
 from central.inventory import load
 from central.target import Target
@@ -45,3 +46,27 @@ def test_a_box_that_is_its_own_centre_is_open_to_nobody_else(tmp_path, address, 
     text = agents.files(load(tmp_path / "inventory.yaml"), Target())["agents/s.yaml"]
 
     assert yaml.safe_load(text)["web"]["listen"] == listen
+
+
+PUSHED = PULLED.replace('delivery: pull, address: "ADDRESS"', "BUDGET")
+
+
+def test_a_months_budget_goes_to_the_agent(tmp_path):
+    (tmp_path / "inventory.yaml").write_text(PUSHED.replace("BUDGET", "budget: 3GB"))
+    text = agents.files(load(tmp_path / "inventory.yaml"), Target())["agents/s.yaml"]
+    (tmp_path / "agent.yaml").write_text(text)
+
+    assert load_config(tmp_path / "agent.yaml", KINDS).push.budget == 3_000_000_000
+
+
+@pytest.mark.parametrize(
+    ("said", "wrong"),
+    [
+        ("budget: 100MB", "signs of life of fibre take .at least 250MB."),
+        ("budget: 3GB, delivery: pull, address: '192.0.2.7:17663'", "by an agent that pushes"),
+    ],
+)
+def test_a_budget_that_can_not_be_kept_is_an_error(tmp_path, said, wrong):
+    (tmp_path / "inventory.yaml").write_text(PUSHED.replace("BUDGET", said))
+    with pytest.raises(ConfigError, match=wrong):
+        load(tmp_path / "inventory.yaml")
