@@ -208,6 +208,7 @@ class Up:
         self.running: list[Running] = []
         self.files: dict[str, str] = {}
         self.with_inbox, self.zone = False, "Asia/Jakarta"
+        self.here = ""  # the site whose agent is scraped on this machine
         self.words: asyncio.Queue[str] = asyncio.Queue()
         self.stopping = False
         self.terminal = sys.stderr.isatty()
@@ -236,6 +237,7 @@ class Up:
         self.zone, self.with_inbox = inventory.centre.timezone, "ops" not in inventory.channels
         if self.with_inbox:
             inventory = rehearsal(inventory, url(self.listens.inbox, ""), self.data / "inbox-token")
+        self.here = next((slug for slug, s in inventory.active().items() if s.delivery == "pull" and _loopback(s.address)), "")
         files = render(inventory, self._target())
         refuse_unfit(files, self.data / "new", self.paths, write)
         return files
@@ -411,7 +413,9 @@ class Up:
         agents = sorted(p for p in self.files if p.startswith("agents/"))
         if not agents:
             return ["Next: add a site to the inventory."]
-        return [f"Next: run an agent, here or at its office:  {_ronda()} run --config {self.rendered / agents[0]}"]
+        if here := f"agents/{self.here}.yaml" if self.here else "":
+            return [f"Next: run the agent beside it:  {_ronda()} run --config {self.rendered / here}"]
+        return [f"Next: put an office's file on its box as /etc/ronda/agent.yaml:  {self.rendered}/agents/"]
 
 
 # The metrics in which a program tells of its last reload.

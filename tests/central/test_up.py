@@ -196,7 +196,7 @@ def test_all_starts_says_where_it_is_and_ends_when_told(centre: Centre) -> None:
     children = centre.children()
     for name, listen in centre.listens.items():
         assert f"{name.capitalize():<13} http://{listen}/" in centre.said
-    next_step = centre.said.partition("at its office:  ")[2].splitlines()[0]
+    next_step = centre.said.partition("beside it:  ")[2].splitlines()[0]
     assert next_step.endswith(f"ronda run --config {centre.data}/rendered/agents/rsud.yaml")
     assert shutil.which(next_step.split()[0]) or Path(next_step.split()[0]).exists()  # it can be typed as it stands
     assert "\x1b" not in centre.said  # not a terminal
@@ -207,6 +207,13 @@ def test_all_starts_says_where_it_is_and_ends_when_told(centre: Centre) -> None:
     assert centre.said.rstrip().endswith("Stopping …")
     assert gone(*children.values())
     assert "does not end" not in centre.said
+
+
+@REAL
+def test_where_no_agent_is_here_the_boxes_are_next(centre: Centre) -> None:
+    centre.write(text=SITES.replace("127.0.0.1:{port}", "192.0.2.1:{port}"))
+    centre.start()
+    assert f"on its box as /etc/ronda/agent.yaml:  {centre.data}/rendered/agents/\n" in centre.said
 
 
 @REAL
@@ -332,7 +339,7 @@ def test_without_an_inventory_this_machine_is_the_one_office(centre: Centre) -> 
     centre.start()
 
     assert f"The centre runs on {centre.data}/laptop.yaml." in centre.said
-    assert f"ronda run --config {centre.data}/rendered/agents/laptop.yaml" in centre.said
+    assert f"ronda run --config {centre.data}/rendered/agents/laptop.yaml\n" in centre.said
     assert "warning" not in centre.said
     assert centre.site_names() == ["Laptop ini"]
 
