@@ -376,6 +376,8 @@ class Torture:
         held, counts = referee.from_buffer(self.disk / "buffer", SITE, self.world.boot)
         for head, points in held.items():
             there.setdefault(head, []).extend(points)
+        if self.store_name != "prometheus":
+            referee.coarsely(record, there)
         result = referee.judge(record, referee.match(record.rows, there), self.kills, counts)
         detail = result.pop("_")
         promised = sum(kill.counted for kill in self.kills)
