@@ -75,7 +75,7 @@ def test_a_state_left_out_as_unchanged_is_told_and_a_change_that_nobody_told_is_
     rows, there = [row(0)], [(0, 1.0)]
     assert verdict(judged(rows, there, seen=[row(0), row(15_000), row(30_000)])) == {}
     assert verdict(judged(rows, there, seen=[row(15_000, 0.0)])) == {"untold": 1}
-    assert verdict(judged(rows, there, seen=[row(15_000, 0.0)], kills=[Kill(T + 15_100, 0, 0, "kill")])) == {}
+    assert verdict(judged(rows, there, seen=[row(15_000, 0.0)], kills=[Kill(T + 15_100, 1, 0, "kill")])) == {}
 
 
 @pytest.mark.needs("prometheus")
