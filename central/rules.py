@@ -167,8 +167,9 @@ def _indent(expression: str) -> str:
 
 _OWN = '{{ $own := "" }}{{ range $k, $v := $labels }}{{ if ne $k "__name__" }}{{ $own = printf "%s%s=%q," $own $k $v }}{{ end }}{{ end }}'
 _ONSET = (
-    _OWN + '{{ with printf "ronda:condition_since:timestamp{%s} + on (site) group_left (code, zone) ronda_site_utc_offset_seconds" $own'
-    " | query }}{{ with first . }}"
+    _OWN
+    + '{{ with printf "ronda:condition_since:timestamp{%s} + on (site) group_left (code, zone) ronda_site_utc_offset_seconds{site=%q}" $own'
+    " $labels.site | query }}{{ with first . }}"
 )
 _LOCAL = "(. | value | toTime)"
 INCIDENT = _ONSET + '{{ label "code" . }}-{{ ' + _LOCAL + '.Format "0102-1504" }}{{ end }}{{ end }}'
