@@ -6,6 +6,7 @@ The monotonic and the wall clock are a fake; sockets are real. `until` lets both
 import asyncio
 import contextlib
 import itertools
+import json
 import ssl
 from collections.abc import Callable
 from pathlib import Path
@@ -339,6 +340,23 @@ def test_a_batch_too_large_is_cut(bench: Bench) -> None:
             made.add([bench.row(float(n), task=f"t{n}") for n in range(100)])
             await bench.until(lambda: len(bench.receiver.samples) == 100)
             assert bench.buffer.ledger.total == 0
+
+    run(work())
+
+
+def test_what_memory_holds_is_promised_on_disk_while_a_request_hangs(bench: Bench) -> None:
+    """A kill now costs what the ledger's file says already, also for refusals that it has not counted yet."""
+
+    def promised() -> int:
+        return json.loads((bench.folder / "buffer/ledger.json").read_text())["at_risk"]
+
+    async def work() -> None:
+        bench.receiver.does = lambda _: b""  # nothing, for ever
+        async with bench.running() as made:
+            made.add([bench.row(float(n)) for n in range(5000)])
+            await bench.until(lambda: promised() >= made.pending == 5000)
+            made.add([bench.row(float(n)) for n in range(5000)])
+            await bench.until(lambda: promised() >= made.pending == 10_000)
 
     run(work())
 

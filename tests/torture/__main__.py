@@ -10,6 +10,7 @@ import json
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
@@ -18,6 +19,14 @@ from pathlib import Path
 from tests.torture.run import Torture
 
 ROOT = Path(__file__).parents[2]
+
+
+def commit() -> str:
+    """The tree's commit, and a plus where it has been changed since; empty: it is no clone."""
+    here = {"cwd": ROOT, "capture_output": True, "text": True, "check": False}
+    name = subprocess.run(["git", "rev-parse", "--short", "HEAD"], **here).stdout.strip()
+    changed = subprocess.run(["git", "status", "--porcelain", "-uno"], **here).stdout
+    return os.environ.get("RONDA_COMMIT") or name + "+" * bool(changed)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -40,7 +49,7 @@ def main(arguments: list[str] | None = None) -> int:
     finally:
         if not chosen.keep:
             shutil.rmtree(home, ignore_errors=True)
-    result = {"date": time.strftime("%Y-%m-%d"), "commit": os.environ.get("RONDA_COMMIT", ""), "seed": chosen.seed, **result}
+    result = {"date": time.strftime("%Y-%m-%d"), "commit": commit(), "seed": chosen.seed, **result}
     text = json.dumps(result, indent=2)
     print(text)
     if chosen.json:

@@ -8,7 +8,6 @@ import argparse
 import asyncio
 import concurrent.futures
 import json
-import os
 import random
 import selectors
 import sys
@@ -28,6 +27,7 @@ from agent.push import BEAT, Row
 from agent.registry import HEARTBEAT
 from tests.receiver import prometheus
 from tests.torture import referee
+from tests.torture.__main__ import commit
 from tests.torture.way import TOKEN, Asked, Way
 
 SITE = "torture"
@@ -249,7 +249,7 @@ def main(arguments: list[str] | None = None) -> int:
         loop = runner.get_loop()
         assert isinstance(loop, LeapingLoop)
         result = runner.run(Cut(Path(home), chosen.hours, chosen.seed).run(loop))
-    result = {"date": time.strftime("%Y-%m-%d"), "commit": os.environ.get("RONDA_COMMIT", ""), **result}
+    result = {"date": time.strftime("%Y-%m-%d"), "commit": commit(), **result}
     print(json.dumps(result, indent=2))
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=2) + "\n")
