@@ -26,7 +26,7 @@ import yaml
 from agent.push import SLOW, phase
 from central.inventory import load
 from central.render import render
-from central.target import Target
+from central.target import detect
 from tests.lab import delayline, rendered
 from tests.lab.centre import Webhook
 from tests.lab.netns import Daemon, Lab, until
@@ -173,7 +173,7 @@ class World(Lab):
         """What `ronda central render` makes, with scrapes every second."""
         inventory = self.directory / "inventory.yaml"
         inventory.write_text(INVENTORY.replace("DIR", str(self.directory)))
-        files = render(load(inventory, CALENDAR), Target())
+        files = render(load(inventory, CALENDAR), detect())
         config = yaml.safe_load(files["prometheus/prometheus.yml"])
         for part in (config["global"], *config["scrape_configs"]):
             part |= {"scrape_interval": "1s", "scrape_timeout": "1s"}

@@ -15,12 +15,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import yaml
 
 from central.dashboards import DASHBOARDS
 from central.dashboards.promql import CAUSE_CODES, STATE_CODES
 from tests.lab.netns import Namespace, until
 from tests.lab.panels import filled, panels, queries
 from tests.lab.panelworld import (
+    CALENDAR,
     CONTRACT,
     DAYS,
     DAYS_AFTER,
@@ -190,8 +192,9 @@ def every(*checks: Check) -> Check:
 
 
 def days_left(_: World) -> float:
-    """Until the first of January after the years of the example's calendar, in WIB."""
-    return (datetime(2027, 12, 31, 17, tzinfo=UTC).timestamp() - time.time()) / 86_400
+    """Until the last year of the example's calendar ends, in WIB."""
+    last = max(yaml.safe_load(CALENDAR.read_text()))
+    return (datetime(last, 12, 31, 17, tzinfo=UTC).timestamp() - time.time()) / 86_400
 
 
 NAME = 'RSUD "Sehat" & Kawan'
@@ -458,8 +461,8 @@ class Reader:
 
     def wrong(self, expected: Expected) -> dict[Place, str]:
         """Which panels are not as they should be, and why."""
-        judged = {(uid, title): self._judge(uid, title, check) for uid, of_board in expected.items() for title, check in of_board.items()}
-        return {place: said for place, said in judged.items() if said}
+        found = {(uid, title): self._judge(uid, title, check) for uid, of_board in expected.items() for title, check in of_board.items()}
+        return {place: said for place, said in found.items() if said}
 
     def _judge(self, uid: str, title: str, check: Check) -> str:
         now = self.answers(uid, title)
