@@ -1,7 +1,7 @@
 """The regency of the tests: ten offices behind two providers, the internet beyond them, and the centre.
 
     box ── router (NAT) ── isp-a ──┐
-     └──── router (NAT) ── isp-b ──┴── internet (anchors, services, a resolver)        centre ── management wire ── each box
+     └──── router (NAT) ── isp-b ──┴── internet (anchors, services, a resolver)        centre ── management wire ── each box that is scraped
 
 Law: real daemons only; all that is true of an office stands in OFFICES, and the inventory is written from it, so that the lab and the
 inventory can't differ. An office with two uplinks has a router for each, and sends by source address (RFC 1812 routers don't choose by
@@ -23,7 +23,7 @@ SERVICES = {"siak": "203.0.113.80", "simrs": "203.0.113.81"}
 MAINTENANCE = {"from": "2020-01-01T00:00", "until": "2090-01-01T00:00", "reason": "pindah gedung"}
 ZONE = ZoneInfo("Asia/Jakarta")
 PUSH_URL = "http://192.0.2.10:9090"  # the centre as the offices reach it; plain, since the lab has no ears
-ISPS = {"isp-a": ("ISP A", 81), "isp-b": ("ISP B", 82)}  # name, and the second number of its network's addresses
+ISPS = {"isp-a": ("ISP A", 81), "isp-b": ("ISP B", 82), "isp-c": ("ISP C", 83)}  # name, and the second number of its network's addresses
 
 NGINX = """daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log stderr; user root;
 events {{ worker_connections 256; }}
@@ -46,22 +46,24 @@ class Office:
     more: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
 
-def _office(slug: str, name: str, code: str, district: str, isps: str, *services: str, class_: str = "24-jam", **more: Any) -> Office:
+def _office(slug: str, name: str, code: str, district: str, isps: str, *services: str, **more: Any) -> Office:
     ways = tuple(f"isp-{letter}" for letter in isps)
-    return Office(slug=slug, name=name, code=code, district=district, isps=ways, services=services, class_=class_, more=more)
+    own = {"class_": more.pop("class_", "24-jam"), "delivery": more.pop("delivery", "pull")}
+    return Office(slug=slug, name=name, code=code, district=district, isps=ways, services=services, more=more, **own)
 
 
+LAYANAN = {"class_": "layanan", "calendar": "24-jam"}
 OFFICES = (
-    _office("rsud", "RSUD Rantauprapat", "RSU", "Rantau Utara", "ab", "simrs"),
-    _office("psc", "PSC 119", "PSC", "Rantau Utara", "ab"),
-    _office("dukcapil", "Dukcapil", "DKC", "Rantau Selatan", "a", "siak"),
-    _office("kominfo", "Dinas Kominfo", "KMF", "Rantau Selatan", "a", "siak"),
-    _office("pkm-pangkatan", "Puskesmas Pangkatan", "PKP", "Pangkatan", "a", "siak"),
-    _office("pkm-bilik", "Puskesmas Labuhan Bilik", "PKL", "Panai Tengah", "b", "siak"),
-    _office("camat-panai", "Camat Panai Tengah", "CPT", "Panai Tengah", "b"),
-    _office("desa-telaga", "Desa Telaga Suka", "DTS", "Panai Tengah", "b", class_="desa", calendar="24-jam"),
-    _office("bappeda", "Bappeda", "BPD", "Rantau Selatan", "a", class_="kantor", calendar="tutup"),
+    _office("rsud", "RSUD Rantauprapat", "RSU", "Rantau Utara", "ab", "simrs", "siak", delivery="push"),
+    _office("psc", "PSC 119", "PSC", "Rantau Utara", "a", "siak", delivery="push"),
+    _office("dukcapil", "Dukcapil", "DKC", "Rantau Selatan", "a", "siak", delivery="push", **LAYANAN),
     _office("arsip", "Dinas Arsip", "ARS", "Rantau Selatan", "a", maintenance=[MAINTENANCE]),
+    _office("kominfo", "Dinas Kominfo", "KMF", "Rantau Selatan", "c", **LAYANAN),
+    _office("bappeda", "Bappeda", "BPD", "Rantau Selatan", "c", class_="kantor", calendar="tutup"),
+    _office("pkm-pangkatan", "Puskesmas Pangkatan", "PKP", "Pangkatan", "c"),
+    _office("pkm-bilik", "Puskesmas Labuhan Bilik", "PKL", "Panai Tengah", "b", delivery="push", **LAYANAN),
+    _office("camat-panai", "Camat Panai Tengah", "CPT", "Panai Tengah", "a", **LAYANAN),
+    _office("desa-telaga", "Desa Telaga Suka", "DTS", "Panai Tengah", "b", class_="desa", calendar="24-jam"),
 )
 
 
@@ -75,7 +77,13 @@ class Box:
         self.resolvers: list[Daemon] = []
         for i, isp in enumerate(office.isps):
             self._uplink(i, isp)
-        regency.link(self.ns, "mon0", f"{self.management}/24", regency.centre, f"m{number}", f"10.89.{number}.1/24")
+        if self.pull:
+            regency.link(self.ns, "mon0", f"{self.management}/24", regency.centre, f"m{number}", f"10.89.{number}.1/24")
+
+    @property
+    def pull(self) -> bool:
+        """Scraped by the management wire; one that pushes has none, and nobody comes in through its NAT."""
+        return self.office.delivery == "pull"
 
     @property
     def management(self) -> str:
@@ -83,8 +91,8 @@ class Box:
 
     @property
     def listen(self) -> str:
-        """Where its agent is scraped, where it is."""
-        return f"{self.management}:17663"
+        """Where its agent listens."""
+        return f"{self.management if self.pull else '127.0.0.1'}:17663"
 
     def lan(self, uplink: int, last: int) -> str:
         return f"10.{80 + 4 * uplink}.{self.number}.{last}"
@@ -122,7 +130,8 @@ class Box:
         """All wires of the office, the management wire too: as if it were dark."""
         for isp in self.routers:
             self.cut(isp, cut)
-        self.regency.centre.ip("link", "set", f"m{self.number}", "down" if cut else "up")
+        if self.pull:
+            self.regency.centre.ip("link", "set", f"m{self.number}", "down" if cut else "up")
 
     def dnsmasq(self) -> Daemon:
         """The office router's own resolver, as most routers are one; it asks the internet's."""
@@ -198,10 +207,10 @@ class Regency(Lab):
         return ns.start(name, "dnsmasq", "-k", *common, *options)
 
     def resolver(self, *also: str) -> Daemon:
-        """The internet's resolver, `also` at these addresses: knows the services; each other name of go.id is the first anchor."""
+        """The internet's resolver, `also` at these addresses: knows the services; any other name of go.id is the first anchor."""
         names = [f"--address=/{name}.example.go.id/{address}" for name, address in SERVICES.items()]
         listens = [f"--listen-address={address}" for address in (RESOLVER, *also)]
-        return self.dnsmasq(self.internet, "dnsmasq", *names, f"--address=/go.id/{ANCHORS[0]}", *listens)
+        return self.dnsmasq(self.internet, "dnsmasq", *names, f"--address=/go.id/{ANCHORS[0]}", "--local=/go.id/", *listens)
 
     # -- the inventory
 
