@@ -141,7 +141,9 @@ def inhibitions(inventory: Inventory) -> list[Config]:
         # a provider that many offices miss: one message for those that have no other, and for the others' uplinks
         *(rule for isp in inventory.isps for rule in _of_provider(inventory, isp)),
         # an application that many healthy offices miss is its owner's one incident
-        _mutes(['alertname="SharedServiceDown"', 'service!=""'], ['alertname="HttpServiceDown"', 'service!=""', 'class!="24-jam"'], "service"),
+        _mutes(
+            ['alertname="SharedServiceDown"', 'service!=""'], ['alertname="HttpServiceDown"', 'service!=""', 'class!="24-jam"'], "service"
+        ),
         # the same thing in two severities
         _mutes(['severity="critical"', 'site!=""'], ['severity=~"warning|info"', 'site!=""'], *IDENTITY),
     ]
