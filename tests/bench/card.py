@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import os
 import random
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -59,9 +60,8 @@ def mounted(directory: Path, mib: int = 256) -> Iterator[Store]:
     mount.mkdir()
     with image.open("wb") as f:
         f.truncate(mib << 20)
-    made = subprocess.run(["mkfs.ext4", "-q", "-E", "lazy_itable_init=0,lazy_journal_init=0", str(image)], check=False, capture_output=True)
-    device = subprocess.run(["losetup", "--find", "--show", str(image)], check=False, capture_output=True, text=True).stdout.strip()
-    mounts = made.returncode == 0 and device and subprocess.run(["mount", "-o", "noatime", device, str(mount)], check=False).returncode == 0
+    device = _device(image) if all(map(shutil.which, ("mkfs.ext4", "losetup"))) else ""
+    mounts = device and subprocess.run(["mount", "-o", "noatime", device, str(mount)], check=False).returncode == 0
     try:
         yield Store(mount, Path(device).name if mounts else "")
     finally:
@@ -69,6 +69,13 @@ def mounted(directory: Path, mib: int = 256) -> Iterator[Store]:
             subprocess.run(["umount", "-l", str(mount)], check=False)
         if device:
             subprocess.run(["losetup", "-d", device], check=False)
+
+
+def _device(image: Path) -> str:
+    """A loop device with a new file system; empty: this machine allows none."""
+    options = ["-q", "-E", "lazy_itable_init=0,lazy_journal_init=0"]
+    subprocess.run(["mkfs.ext4", *options, str(image)], check=True, capture_output=True)
+    return subprocess.run(["losetup", "--find", "--show", str(image)], check=False, capture_output=True, text=True).stdout.strip()
 
 
 # -- a day without a centre -----------------------------------------------------------------------------------------------------------
