@@ -126,6 +126,7 @@ IDENTITY = (
     "job",
     "integration",
     "reason",
+    "exit",
     "unknown",
 )
 
