@@ -237,9 +237,11 @@ class App:
         for server in (self.admin, self.lan):
             if server:
                 await server.close()
-        if self.centre:  # before the tasks end: that the agent stops is not the end of its series
-            await self.centre.close()
+        if self.centre:
+            self.centre.leave()
         await self.scheduler.close()
+        if self.centre:  # last, so that nothing that a task has seen goes untold
+            await self.centre.close()
         if self.syslog:
             await self.syslog.close()
         if self.events:

@@ -701,8 +701,12 @@ class Centre:
         centre = self.delivery.centre
         await asyncio.to_thread(self.buffer.tidy, mono + centre.base(wall, mono) if centre.known else None)
 
+    def leave(self) -> None:
+        """Before the tasks end: that the agent stops is not the end of its series."""
+        self.push.leave()
+
     async def close(self) -> None:
-        """Tells the last picture; what can't be sent within a second is in the buffer then."""
+        """After they have: tells the last picture; what can't be sent within a second is in the buffer then."""
         self.push.close()
         await self.delivery.close()
         now, boot = self._env.clock.monotonic(), this_boot(self._env.root).id

@@ -161,7 +161,7 @@ class Push:
         self._burying: Cancellable | None = None
         self._generation = self._beats = 0
         self.dropped = 0
-        self.closed = False
+        self.leaving = self.closed = False
 
     # -- the sink ---------------------------------------------------------------------------------------------------------
 
@@ -170,7 +170,8 @@ class Push:
             return
         now = self._clock.monotonic()
         if not batch.samples:
-            self._end(batch.task, now)
+            if not self.leaving:
+                self._end(batch.task, now)
             return
         old = self._held.get(batch.task)
         states = tuple([s for s in batch.samples if s.metric.name in STATES])
@@ -414,6 +415,10 @@ class Push:
         return series
 
     # -- the end, and what is known of it ---------------------------------------------------------------------------------
+
+    def leave(self) -> None:
+        """The agent is about to end: tasks that end now are not the end of their series; what they still see is told."""
+        self.leaving = True
 
     def close(self) -> None:
         """Tells the last picture; nothing after it."""

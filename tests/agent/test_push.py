@@ -439,6 +439,21 @@ def test_the_end_of_the_agent_is_told_in_full_and_ends_no_series() -> None:
     run(work())
 
 
+def test_what_a_task_still_sees_while_the_agent_ends_is_told() -> None:
+    async def work() -> None:
+        bench = Bench()
+        await bench.run(65, look=lambda: bench.write("t", SUCCESS(1, "icmp")))
+        bench.push.leave()
+        bench.write("t", SUCCESS(0, "icmp"))
+        bench.write("t")
+        bench.push.close()
+
+        assert [v for _, v in bench.of(SUCCESS.name)][-1] == 0
+        assert not any(remote_write.is_stale(r.value) for r in bench.rows)
+
+    run(work())
+
+
 def test_a_restart_ends_what_it_does_not_go_on_with_and_makes_no_gap_in_the_rest() -> None:
     async def work() -> None:
         before, after = Bench(), Bench()
