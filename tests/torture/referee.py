@@ -14,7 +14,7 @@ import bisect
 import dataclasses
 import json
 import struct
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -32,6 +32,7 @@ NEAR = 2600  # ms: what a Date leaves open when it came at once, or a wall clock
 PLACED = 20_000  # ms: what it leaves open when it came late
 WINDOW = 60_000  # ms
 SEEN = 2000  # ms of the hurried world between the record's look and the agent's: a tenth of a second of a busy machine's
+GATHERED = 5000  # ms of it that a change is on its way to be told: a kill within costs it
 _BITS = struct.Struct("<d")
 Points = dict[bytes, list[tuple[int, bytes]]]  # head -> (ms, bits of the value)
 
@@ -251,9 +252,10 @@ def judge(record: Record, matched: Matched, kills: list[Kill], counts: dict[str,
             oldest = max(oldest, ends[k] - row.since if not kills[k].more else 0)
         else:
             rest.append(row)
+    untold, gathered = _untold(record, ends)
+    per_kill = [lost + gathered[kill.at] for kill, lost in zip(kills, per_kill, strict=True)]
     over = [(kill.what, lost, kill.counted) for kill, lost in zip(kills, per_kill, strict=True) if lost > kill.counted]
     others = sum(n for reason, n in counts.items() if reason != "power_cut")
-    untold = _untold(record, ends)
     unexplained = max(0, len(rest) - others) + sum(lost - counted for _, lost, counted in over)
     return {
         "produced_rows": len(record.rows),
@@ -281,14 +283,14 @@ def judge(record: Record, matched: Matched, kills: list[Kill], counts: dict[str,
     }
 
 
-def _untold(record: Record, ends: list[int]) -> list[Row]:
-    """States seen that step-filling the rows does not give, kills within the moment of gathering excepted."""
+def _untold(record: Record, ends: list[int]) -> tuple[list[Row], Counter[int]]:
+    """States seen that step-filling the rows does not give; apart, how many each kill met on their way."""
     told: dict[bytes, list[Row]] = defaultdict(list)
     for row in record.rows:
         told[row.head].append(row)
     for rows in told.values():
         rows.sort(key=lambda row: row.at)
-    wrong = []
+    wrong, gathered = [], Counter[int]()
     for seen in record.seen:
         rows = told.get(seen.head, [])
         i = bisect.bisect_right(rows, seen.at + SEEN, key=lambda row: row.at) - 1
@@ -296,9 +298,11 @@ def _untold(record: Record, ends: list[int]) -> list[Row]:
         if any(row.bits == seen.bits and (row.at >= seen.at - 2 or row is near[-1]) for row in near):
             continue
         k = bisect.bisect_left(ends, seen.at)
-        if not (k < len(ends) and ends[k] - seen.at <= SEEN):
+        if k < len(ends) and ends[k] - seen.at <= GATHERED:
+            gathered[ends[k]] += 1
+        else:
             wrong.append(seen)
-    return wrong
+    return wrong, gathered
 
 
 def _name(head: bytes) -> str:
