@@ -110,3 +110,41 @@ def test_a_last_run_that_can_not_have_been_is_none(tmp_path, alive_at):
     file = StateFile(tmp_path)
     file.read("s")
     assert file.last in (Last(), Last(1.0))
+
+
+def test_a_sign_of_life_costs_the_card_one_block_of_a_small_file(tmp_path):
+    state = StateFile(tmp_path, "boot-1")
+    state.write("dukcapil", OPEN, 100.0)
+    state.write("dukcapil", OPEN, 700.0)
+    whole, alive = (tmp_path / "state.json").stat(), (tmp_path / "alive").stat()
+    state.write("dukcapil", OPEN, 1300.0)
+
+    assert (tmp_path / "state.json").stat().st_mtime_ns == whole.st_mtime_ns
+    after = (tmp_path / "alive").stat()
+    assert (after.st_ino, after.st_size) == (alive.st_ino, alive.st_size)
+    again = StateFile(tmp_path)
+    again.read("dukcapil")
+    assert again.last == Last(1300.0, False, "boot-1")
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", b"\0" * 160, b"{", b"[]", b'{"alive_at": "x", "boot": "boot-1"}', b'{"alive_at": 9e99, "boot": "boot-1"}']
+)
+def test_a_spoilt_sign_of_life_leaves_the_one_before(tmp_path, damage):
+    StateFile(tmp_path, "boot-1").write("dukcapil", OPEN, 100.0)
+    (tmp_path / "alive").write_bytes(damage)
+    state = StateFile(tmp_path)
+
+    assert state.read("dukcapil").incident == OPEN.incident
+    assert state.last == Last(100.0, False, "boot-1")
+
+
+def test_a_sign_of_life_of_another_boot_is_none(tmp_path):
+    state = StateFile(tmp_path, "boot-1")
+    state.write("dukcapil", OPEN, 100.0)
+    state.write("dukcapil", OPEN, 700.0)
+    StateFile(tmp_path, "boot-2").write("dukcapil", OPEN, 200.0)
+    again = StateFile(tmp_path)
+    again.read("dukcapil")
+
+    assert again.last == Last(200.0, False, "boot-2")
