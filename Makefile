@@ -23,7 +23,7 @@ run: install
 	@echo "Starting Ronda. Its log names the address of its page; Ctrl-C ends it."
 	@exec $(BIN)/ronda run $(ARGS)
 
-## make up        sets up and runs the centre on this machine: Prometheus, Alertmanager and a page of messages, on loopback
+## make up        sets up and runs the centre on this machine: Prometheus, Alertmanager, gateway and a page of messages, on loopback
 up: install
 	@exec $(BIN)/ronda central up $(ARGS)
 

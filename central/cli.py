@@ -50,7 +50,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     render.add_argument("--diff", action="store_true", help="write nothing, show what would change; exit 1 when something would")
     render.set_defaults(command=_render)
 
-    up = sub.add_parser("up", help="run the whole centre on this machine: Prometheus, Alertmanager, Grafana")
+    up = sub.add_parser("up", help="run the whole centre on this machine: Prometheus, Alertmanager, gateway, Grafana")
     if argv[:1] == ["up"]:  # its options are its own
         from central.up import add_arguments
 
@@ -73,7 +73,7 @@ def _add_gateway(sub: Any, argv: Sequence[str]) -> None:
     events.add_argument("--kind", metavar="KIND", help="this kind only, e.g. incident_opened")
     events.add_argument("--severity", choices=("critical", "warning", "info"), help="this severity and what is graver")
     events.add_argument("--json", action="store_true", help="one JSON object a line")
-    events.add_argument("--data-dir", type=Path, metavar="DIR", help="the gateway's")
+    events.add_argument("--data-dir", type=Path, metavar="DIR", help="the gateway's, or that of `ronda central up`")
     events.set_defaults(command=_later("central.gateway", "events_command"))
 
 

@@ -355,28 +355,39 @@ def _fail(message: str) -> int:
 # -- looking at them ---------------------------------------------------------------------------------------------------------------
 
 
+def _places(given: Path | None) -> list[Path]:
+    """Where events may be: in a gateway's own directory, and in that of `ronda central up`."""
+    from agent.state import default_directory
+
+    return [given, given / "gateway"] if given else [default_directory() / "gateway", default_directory() / "centre/gateway"]
+
+
 def events_command(args: argparse.Namespace) -> int:
     """`ronda central events`."""
     from agent import show
 
-    path = directory(args) / "events.sqlite"
-    if not path.exists():
-        print(f"ronda central events: there are no events in {path}: name the gateway's --data-dir", file=sys.stderr)
+    kept = [path for place in _places(args.data_dir) if (path := place / "events.sqlite").exists()]
+    if not kept:
+        looked = " or ".join(map(str, _places(args.data_dir)))
+        print(f"ronda central events: there are no events in {looked}: name the gateway's --data-dir", file=sys.stderr)
         return 2
+    if len(kept) > 1:
+        print(f"ronda central events: of {kept[0]}; there is {kept[1]} too, see --data-dir", file=sys.stderr)
+    path = kept[0]
     since = time.time() - args.since if args.since else 0.0
     shown = 0
     try:
         store = EventStore(path, read_only=True)
-        for kept in store.find(site=args.site or "", kind=args.kind or "", severity=args.severity or "", since=since):
+        for found in store.find(site=args.site or "", kind=args.kind or "", severity=args.severity or "", since=since):
             if not args.json and not shown:
                 print(show.event_head(None))
             shown += 1
             if args.json:
-                said = json.loads(show.event_json(kept.site, kept.journal, kept.entry))
-                print(json.dumps(said | {"received": round(kept.received, 3), "late": kept.late}, ensure_ascii=False))
+                said = json.loads(show.event_json(found.site, found.journal, found.entry))
+                print(json.dumps(said | {"received": round(found.received, 3), "late": found.late}, ensure_ascii=False))
             else:
-                late = " [terlambat]" if kept.late else ""
-                print(f"{kept.site}{late}  {show.event_text(kept.entry, None)}")
+                late = " [terlambat]" if found.late else ""
+                print(f"{found.site}{late}  {show.event_text(found.entry, None)}")
     except StoreError as e:
         print(f"ronda central events: {e}", file=sys.stderr)
         return 2

@@ -45,6 +45,7 @@ class Listens:
     prometheus: str = "127.0.0.1:9090"
     alertmanager: str = "127.0.0.1:9093"
     grafana: str = "127.0.0.1:3000"
+    gateway: str = "127.0.0.1:17664"
     inbox: str = "127.0.0.1:17666"
 
 
@@ -120,11 +121,22 @@ def grafana(program: str, home: str, rendered: Path, data: Path, listen: str, pr
     return Child(name="grafana", title="Grafana", command=command, env=settings, ready=url(listen, "/api/health"), page=url(listen))
 
 
+def gateway(data: Path, listen: str, store: str, tokens: Path | None = None) -> Child:
+    """Where sites push to; samples go on to the store, events are kept in `data`."""
+    command = (sys.executable, "-m", "agent", "central", "gateway", "--listen", listen, "--store", store, "--data-dir", str(data))
+    more = ("--tokens", str(tokens)) if tokens else ()
+    return Child(name="gateway", title="Gateway", command=(*command, *more), env=_ours(), ready=url(listen, "/-/healthy"), page=url(listen))
+
+
 def inbox(listen: str, zone: str) -> Child:
     """A stand-in for a phone: takes what would go to Telegram and shows it, with times of `zone`."""
     command = (sys.executable, "-m", "central.inbox", "--listen", listen, "--zone", zone)
-    env = {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
-    return Child(name="inbox", title="Inbox", command=command, env=env, ready=url(listen), page=url(listen))
+    return Child(name="inbox", title="Inbox", command=command, env=_ours(), ready=url(listen), page=url(listen))
+
+
+def _ours() -> dict[str, str]:
+    """What a program of our own packages needs to be found, also in a clone, and to say at once what it has to say."""
+    return {"PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
 
 
 # -- what must be there ---------------------------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ rendered and checked beside those in force, then swapped. What can be refused is
 dies ends all (exit 1, its last words shown); all end with us.
 
     DIR/rendered/     what `ronda central render` makes of the inventory: agents/, prometheus/, alertmanager/, grafana/
-    DIR/prometheus/   DIR/alertmanager/   DIR/grafana/      what the programs keep
+    DIR/prometheus/   DIR/alertmanager/   DIR/gateway/   DIR/grafana/      what the programs keep
     DIR/logs/         what they say
 """
 
@@ -27,6 +27,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from agent.secret import SecretError
 from agent.structure import ConfigError, parse_duration, parse_listen
@@ -43,20 +44,19 @@ LAST_WORDS = 12  # lines of a dead child's log that are shown
 TOLD_TO_STOP = 15.0  # seconds until a child that was asked to end is made to
 TAKEN_UP = 30.0  # seconds until a reload must have shown in a program's own metrics
 
-# What runs without an inventory: this machine is the one office, and the agent on it is scraped.
+# What runs without an inventory: this machine is the one office, and the agent on it pushes, as those of a regency do: what it sees is told
+# at once, and its events come too.
 LAPTOP = """\
 # The smallest inventory: this machine is the one office. Take it as a start; `ronda central check --inventory FILE` reads it.
-centre: {name: Ronda}
+centre: {{name: Ronda, url: "{url}"}}
 sites:
   laptop:
     name: Laptop ini
     code: LAPTOP
     district: Contoh
     class: 24-jam
-    delivery: pull
-    address: 127.0.0.1:17663
-    uplinks: [{isp: internet, medium: fibre}]
-isps: {internet: {name: Internet}}
+    uplinks: [{{isp: internet, medium: fibre}}]
+isps: {{internet: {{name: Internet}}}}
 """
 
 
@@ -71,6 +71,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--data-dir", type=Path, metavar="DIR", help="where all is kept (default: centre/ in the user's state directory)")
     parser.add_argument(
         "--retention", type=_retention, default="30d", metavar="TIME", help="how long Prometheus keeps samples (default 30d)"
+    )
+    parser.add_argument(
+        "--tokens", type=Path, metavar="FILE", help="the gateway's: `site: sha256` a line; without it only this machine may push"
     )
     parser.add_argument("--no-grafana", action="store_true", help="leave Grafana out where it is installed")
     for field in dataclasses.fields(Listens):
@@ -208,7 +211,8 @@ class Up:
         self.running: list[Running] = []
         self.files: dict[str, str] = {}
         self.with_inbox, self.zone = False, "Asia/Jakarta"
-        self.here = ""  # the site whose agent is scraped on this machine
+        self.here = ""  # the site whose agent is on this machine
+        self.elsewhere = ""  # on this machine, but not our gateway: where its agents push to
         self.words: asyncio.Queue[str] = asyncio.Queue()
         self.stopping = False
         self.terminal = sys.stderr.isatty()
@@ -223,7 +227,7 @@ class Up:
             return Path(given)
         laptop = self.data / "laptop.yaml"
         if not laptop.exists():
-            laptop.write_text(LAPTOP)
+            laptop.write_text(LAPTOP.format(url=url(self.listens.gateway, "")))
         return laptop
 
     def render(self) -> dict[str, str]:
@@ -237,7 +241,8 @@ class Up:
         self.zone, self.with_inbox = inventory.centre.timezone, "ops" not in inventory.channels
         if self.with_inbox:
             inventory = rehearsal(inventory, url(self.listens.inbox, ""), self.data / "inbox-token")
-        self.here = next((slug for slug, s in inventory.active().items() if s.delivery == "pull" and _loopback(s.address)), "")
+        self.here = _here(inventory)
+        self.elsewhere = _elsewhere(inventory, url(self.listens.gateway, ""))
         files = render(inventory, self._target())
         refuse_unfit(files, self.data / "new", self.paths, write)
         return files
@@ -254,6 +259,10 @@ class Up:
 
     def prepare(self) -> None:
         """Everything that can be refused before anything is started."""
+        if not self.args.tokens and not _loopback(self.listens.gateway):
+            raise Refused(
+                f"--gateway.listen {self.listens.gateway}: without --tokens anybody could push in a site's name; only 127.0.0.1 then"
+            )
         self.files = self.render()
         programs.refuse_busy({c.name: getattr(self.listens, c.name) for c in self.children()})
         write(self.files, self.rendered)
@@ -268,6 +277,7 @@ class Up:
             programs.prometheus(
                 self.paths["prometheus"], self.rendered, self.data / "prometheus", self.listens.prometheus, self.args.retention
             ),
+            programs.gateway(self.data / "gateway", self.listens.gateway, url(self.listens.prometheus, ""), self.args.tokens),
         ]
         if self.grafana:
             (self.data / "grafana").mkdir(exist_ok=True)
@@ -399,15 +409,20 @@ class Up:
         if not self.grafana:
             lines.append("  Grafana       is not installed (https://grafana.com/grafana/download); dashboards are rendered all the same")
         lines += [
+            f"  events        {_ronda()} central events" + (f" --data-dir {self.data}" if self.args.data_dir else ""),
             f"  rendered      {self.rendered}",
             "",
             *self._next_step(),
             f"The inventory has changed: kill -HUP {os.getpid()}. Ctrl-C ends all.",
         ]
         say("\n".join(lines))
+        if self.elsewhere:
+            say(f"warning: agents are told to push to {self.elsewhere}, but the gateway is {url(self.listens.gateway, '')}: set centre.url")
         for name in ("prometheus", "alertmanager", "inbox"):
             if not _loopback(listen := getattr(self.listens, name)):
                 say(f"warning: {name} listens on {listen}: who reaches it reads all and may write: put a proxy with TLS in front")
+        if not _loopback(self.listens.gateway):
+            say(f"warning: the gateway listens on {self.listens.gateway} without TLS: tokens can be read on the way; put a proxy in front")
 
     def _next_step(self) -> list[str]:
         agents = sorted(p for p in self.files if p.startswith("agents/"))
@@ -437,6 +452,23 @@ def _count(n: int, what: str) -> str:
 def _reached(listen: str) -> str:
     """HOST:PORT as the programs reach each other."""
     return url(listen, "").removeprefix("http://")
+
+
+def _here(inventory: "Inventory") -> str:
+    """The site whose agent is on this machine: fetched from loopback, or pushing there."""
+    pushes = _on_loopback(inventory.centre.url)
+    sites = inventory.active().items()
+    return next((slug for slug, s in sites if (_loopback(s.address) if s.delivery == "pull" else pushes)), "")
+
+
+def _elsewhere(inventory: "Inventory", gateway: str) -> str:
+    """Where agents on this machine push to, where that is not the gateway that is started here."""
+    told = inventory.centre.url
+    return told if _on_loopback(told) and urlsplit(told).port != urlsplit(gateway).port else ""
+
+
+def _on_loopback(address: str) -> bool:
+    return _loopback(f"{urlsplit(address).hostname or ''}:0")
 
 
 def _loopback(listen: str) -> bool:

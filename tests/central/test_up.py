@@ -104,7 +104,7 @@ sites:
   rsud: {{name: {name}, code: RSU, district: Utara, class: 24-jam, delivery: pull, address: "127.0.0.1:{port}",
     uplinks: [{{isp: isp-a, medium: fibre}}]}}
 """
-NAMES = ("prometheus", "alertmanager", "inbox")
+NAMES = ("prometheus", "alertmanager", "gateway", "inbox")
 
 
 class Centre:
@@ -173,6 +173,12 @@ class Centre:
         rules = [r for g in self.ask("prometheus", "/api/v1/rules")["data"]["groups"] for r in g["rules"]]
         return [r["labels"]["name"] for r in rules if r["name"] == "ronda_site_info"]
 
+    def events(self) -> list[dict[str, Any]]:
+        """As `ronda central events` tells them."""
+        command = [*CENTRAL, "events", "--json", "--data-dir", str(self.data)]
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
     def receivers(self) -> set[str]:
         return {r["name"] for r in self.ask("alertmanager", "/api/v2/receivers")}
 
@@ -214,6 +220,54 @@ def test_where_no_agent_is_here_the_boxes_are_next(centre: Centre) -> None:
     centre.write(text=SITES.replace("127.0.0.1:{port}", "192.0.2.1:{port}"))
     centre.start()
     assert f"on its box as /etc/ronda/agent.yaml:  {centre.data}/rendered/agents/\n" in centre.said
+
+
+AGENT = """\
+site: laptop
+push: {{url: "{url}"}}
+web: {{listen: "127.0.0.1:{port}"}}
+collectors: {{tcp: [{{target: "127.0.0.1:{port}", interval: 1s}}]}}
+"""
+
+
+@REAL
+def test_an_agent_beside_it_pushes_and_its_samples_and_events_are_there(centre: Centre) -> None:
+    """Without an inventory: the agent that is rendered pushes here; one with targets on loopback only is run in its place."""
+    centre.given = ()
+    centre.start()
+    url = f"http://{centre.listens['gateway']}"
+    assert f"push:\n  url: {url}\n" in (centre.data / "rendered/agents/laptop.yaml").read_text()
+    config, said = centre.folder / "agent.yaml", centre.folder / "agent.log"
+    config.write_text(AGENT.format(url=url, port=free_port()))
+    command = [CENTRAL[0], "run", "--config", str(config)]
+    with said.open("wb") as out:
+        agent = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, "STATE_DIRECTORY": str(centre.folder / "state")})
+    try:
+        query = "/api/v1/query?query=ronda_probe_success%7Bsite=%22laptop%22%7D==1"
+        centre.until(lambda: centre.ask("prometheus", query)["data"]["result"], said.read_text())
+        centre.until(lambda: any(e["kind"] == "agent_started" for e in centre.events()), said.read_text())
+    finally:
+        agent.terminate()
+        assert agent.wait(30) == 0
+    centre.until(lambda: any(e["kind"] == "agent_stopped" for e in centre.events()), "its end is told")
+    assert {e["site"] for e in centre.events()} == {"laptop"}
+    assert f"central events --data-dir {centre.data}\n" in centre.said
+
+
+@REAL
+def test_agents_that_are_told_of_another_gateway_here_are_warned_of(centre: Centre) -> None:
+    centre.write(text=SITES.replace("name: Kominfo", 'name: Kominfo, url: "http://127.0.0.1:9"'))
+    centre.start()
+    centre.until_said(f"push to http://127.0.0.1:9, but the gateway is http://{centre.listens['gateway']}: set centre.url")
+
+
+@REAL
+def test_a_gateway_for_all_without_tokens_is_refused_before_anything_starts(centre: Centre) -> None:
+    centre.listens["gateway"] = f"0.0.0.0:{free_port()}"
+    done = centre.refused()
+    assert done.returncode == 2
+    assert "--tokens" in done.stderr
+    assert "is ready" not in done.stderr
 
 
 @REAL
