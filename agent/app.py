@@ -20,7 +20,7 @@ from prometheus_client import ProcessCollector
 
 from agent import __version__, absence, diagnosis, logs, registry
 from agent.budget import Ration
-from agent.buffer import Buffer, InUse
+from agent.buffer import Buffer
 from agent.collector import Env, Kind
 from agent.config import AgentConfig, ConfigError, EventsConfig, discover, load_config, schema, show, task_name
 from agent.delivery import Centre, Delivery, this_boot
@@ -29,11 +29,11 @@ from agent.eventlane import EXIT as CENTRE
 from agent.eventlane import EventLane
 from agent.events import Events
 from agent.exposition import render
-from agent.journal import InUse as JournalInUse
 from agent.journal import Journal
 from agent.model import Batch, Event, Metric, Sample
 from agent.registry import Registry
 from agent.scheduler import Scheduler, Task, wanted
+from agent.segments import InUse
 from agent.state import HEARTBEAT, StateFile, uptime
 from agent.status import Status
 from agent.syslog import EXIT as SYSLOG
@@ -351,7 +351,7 @@ class App:
         """Opens what keeps events. Raises OSError where another agent has it."""
         try:  # in a thread: it reads all that it holds
             journal = await asyncio.to_thread(Journal, self._data_dir / "journal", self.config.site, self.env.clock)
-        except JournalInUse as e:
+        except InUse as e:
             raise OSError(str(e)) from None
         self.events = Events(self.env.clock, self.boot, journal, self._events_stored)
         self.scheduler.sinks.insert(1, self.events)

@@ -23,13 +23,11 @@ A record's `at` is trusted wall time, or 0 while the true time is unknown (such 
 import contextlib
 import enum
 import errno
-import fcntl
 import heapq
 import logging
 import math
 import os
 import re
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -37,6 +35,7 @@ from typing import NamedTuple
 from agent.clock import Clock
 from agent.ledger import REASONS, Ledger
 from agent.model import Metric, Sample
+from agent.segments import Segments
 from agent.wire import segment as codec
 
 log = logging.getLogger("ronda.buffer")
@@ -58,10 +57,6 @@ UNDELIVERED = Metric(
 FAILURES = Metric("ronda_buffer_failures_total", "Times that the disk refused to read or write the buffer.", "counter")
 ASIDE = Metric("ronda_buffer_set_aside_files", "Files of the buffer set aside: of another site, of a newer version, or unreadable.")
 METRICS = (BYTES, RECORDS, OLDEST, UNDELIVERED, FAILURES, ASIDE)
-
-
-class InUse(Exception):  # noqa: N818
-    """Another process has this buffer open."""
 
 
 class Rank(enum.IntEnum):
@@ -128,7 +123,7 @@ _NAME = re.compile(r"([0-3][0-9a-f]{15})-(buckets|samples|verdicts)\.seg")
 _BIGGEST = 4 << 20  # a file larger than this is no segment of ours
 
 
-class Buffer:
+class Buffer(Segments[_Segment]):
     """Opens and recovers at once (reads every segment). Never raises for a disk that refuses: `problem` says so, and each `append` tries
     again. Raises InUse where another process has it, ValueError for a bound too small to work with.
     """
@@ -136,22 +131,14 @@ class Buffer:
     def __init__(self, directory: Path, site: str, clock: Clock, *, max_bytes: int = MAX_BYTES, max_age: float = MAX_AGE) -> None:
         if max_bytes < 16 * 1024:
             raise ValueError(f"a buffer of {max_bytes} bytes is too small")
-        self.directory, self.site, self._clock = directory, site, clock
+        super().__init__(directory, site, clock, "buffer", "what is not delivered stays in memory", _BIGGEST)
         self.max_bytes, self.max_age = max_bytes, max_age
         self.ledger = Ledger(directory, site)
-        self.failures = 0
-        self.aside = 0
-        self._problems: dict[str, str] = {}  # by what was tried
         self._segment_bytes = min(SEGMENT_BYTES, max_bytes // 16)
-        self._seed = codec.seed(site)
-        self._header = codec.pack_header(site)
         self._chains: dict[Rank, list[_Segment]] = {rank: [] for rank in Rank}
         self._active: dict[Rank, int] = {}  # the descriptor of a chain's last segment, where it may grow
         self._left: dict[str, int] = {}  # sizes of files that the disk would not let go
         self._next = 1
-        self._lock = threading.RLock()
-        self._held = -1  # descriptor of the directory, locked
-        self._opened = self._closed = False
         self._read_ledger = False
         self._saved_at = self._aged_at = -math.inf
         self._relaxed_at = clock.monotonic()
@@ -170,11 +157,6 @@ class Buffer:
     @property
     def records(self) -> int:
         return sum(segment.records for segment in self._segments())
-
-    @property
-    def problem(self) -> str:
-        """Why the disk refuses, in words; empty: it does not."""
-        return "; ".join(dict.fromkeys(tuple(self._problems.values())))
 
     @property
     def oldest_at(self) -> float:
@@ -473,52 +455,11 @@ class Buffer:
             self._let_go()
             self._closed = True
 
-    def _let_go(self) -> None:
+    def _let_go_of_files(self) -> None:
         for rank in Rank:
             self._seal(rank)
-        if self._held >= 0:
-            os.close(self._held)
-        self._held, self._opened = -1, False
-
-    # -- a disk that refuses ----------------------------------------------------------------------------------------------
-
-    def _failed(self, tried: str, error: OSError) -> None:
-        self.failures += 1
-        problem = f"{self.directory}: {error.strerror or error}"
-        if self._problems.get(tried) != problem:
-            log.error("the buffer's disk refuses (%s): %s; what is not delivered stays in memory", tried, problem)
-        self._problems[tried] = problem
-
-    def _worked(self, tried: str) -> None:
-        if self._problems.pop(tried, ""):
-            log.warning("the buffer's disk serves again (%s): %s", tried, self.directory)
 
     # -- opening ----------------------------------------------------------------------------------------------------------
-
-    def _open(self) -> bool:
-        """Recovers what the directory holds. False where the disk refuses."""
-        if self._closed:
-            return False
-        try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._hold()
-            self._recover()
-        except OSError as e:
-            self._failed("open", e)
-            self._let_go()
-            return False
-        self._opened = True
-        self._worked("open")
-        return True
-
-    def _hold(self) -> None:
-        """Locks the directory: the lock goes with the process, however it ends, and no file of it stays."""
-        self._held = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._let_go()
-            raise InUse(f"{self.directory} is in use by another process") from None
 
     def _start_afresh(self) -> None:
         """The directory went away: what it held is lost, and counted; the next append makes it again."""
@@ -569,27 +510,6 @@ class Buffer:
             self._next = max(self._next, int(match[1], 16) + 1)
         return match
 
-    def _take_segment(self, path: Path, segment: _Segment) -> None:
-        if path.stat().st_size > _BIGGEST:
-            self._set_aside(path, "too large for a segment")
-            return
-        data = path.read_bytes()
-        try:
-            header = codec.read_header(data)
-        except codec.SegmentError:
-            header = None  # its records say themselves whose they are
-        if header and header.version > codec.VERSION:
-            self._set_aside(path, "from a newer version of Ronda")
-        elif header and header.site != self.site:
-            self._set_aside(path, f"of the site {header.site!r}")
-        elif self._index(segment, data):
-            self._cut(path, segment, len(data))
-        elif header or self._header.startswith(data.rstrip(b"\0")) or len(data) < codec.HEADER_BYTES + codec.RECORD_BYTES:
-            log.warning("%s: torn before its first record was whole; deleted", path)
-            path.unlink()
-        else:
-            self._set_aside(path, "no whole record in it")
-
     def _index(self, segment: _Segment, data: bytes) -> bool:
         """Learns what the segment holds. False: not one whole record."""
         stored = None
@@ -610,10 +530,7 @@ class Buffer:
         return True
 
     def _cut(self, path: Path, segment: _Segment, size: int) -> None:
-        """Cuts what follows the last whole record: a write that a power cut tore."""
-        if segment.size < size:
-            log.warning("%s: %d torn bytes cut after its last whole record", path, size - segment.size)
-            os.truncate(path, segment.size)
+        self._cut_tail(path, segment.size, size)
         if not segment.records:
             self._remove(segment)
 
@@ -624,18 +541,6 @@ class Buffer:
                 self._active[rank] = fd
             else:  # its torn tail could not be cut
                 os.close(fd)
-
-    def _set_aside(self, path: Path, why: str) -> None:
-        """Renames a file out of the way: whoever knows better finds it there."""
-        names = (f"{path.name}{n}.aside" for n in ("", *(f".{n}" for n in range(2, 1000))))
-        free = next(name for name in names if not (self.directory / name).exists())
-        try:
-            path.rename(self.directory / free)
-        except OSError as e:
-            self._failed("write", e)
-            return
-        self.aside += 1
-        log.error("%s is %s: set aside as %s, nothing of it is sent", path, why, free)
 
 
 def _write_all(fd: int, data: bytes) -> None:

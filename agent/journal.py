@@ -15,14 +15,12 @@ is for whoever looks on while an agent writes: it takes no lock and changes noth
 import collections
 import contextlib
 import dataclasses
-import fcntl
 import json
 import logging
 import math
 import os
 import re
 import secrets
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -30,6 +28,7 @@ from typing import Any
 from agent import files
 from agent.clock import Clock
 from agent.model import Metric, Sample
+from agent.segments import Segments
 from agent.wire import event as lines
 from agent.wire import segment as codec
 from agent.wire.event import Entry, EventError
@@ -69,10 +68,6 @@ LAG = Metric(
     "ronda_events_lag_seconds", "For how long the oldest event that has not left by this exit waits; 0: none does.", labels=("exit",)
 )
 METRICS = (STORED, LOST, BYTES, FAILURES, ASIDE, DELIVERED, UNDELIVERED, WAITING, LAG)
-
-
-class InUse(Exception):  # noqa: N818
-    """Another process has this journal open."""
 
 
 @dataclasses.dataclass(slots=True)
@@ -147,29 +142,25 @@ _NAME = re.compile(r"([0-9a-f]{8})-([0-9a-f]{16})\.seg")
 _DAMAGED = (ValueError, KeyError, TypeError, AttributeError, RecursionError)
 
 
-class Journal:
+class Journal(Segments[_Segment]):
     """Opens and recovers at once (reads every segment). Never raises for a disk that refuses: `problem` says so, and each `append` tries
     again. Raises InUse where another process has it. `exits` are those in force: only they are waited for, and counted against.
     """
 
     def __init__(self, directory: Path, site: str, clock: Clock, *, max_bytes: int = MAX_BYTES, max_age: float = MAX_AGE) -> None:
-        self.directory, self.site, self._clock = directory, site, clock
+        super().__init__(directory, site, clock, "journal", "events stay in memory", SEGMENT_BYTES * 4)
         self.max_bytes, self.max_age = max_bytes, max_age
         self.exits: set[str] = set()
-        self.stored = self.failures = self.aside = 0
+        self.stored = 0
         self._segment_bytes = min(SEGMENT_BYTES, max_bytes // 8)
-        self._header, self._seed = codec.pack_header(site), codec.seed(site)
         self._state = _State()
         self._saved = b""
         self._chain: list[_Segment] = []
         self._fd = -1  # of the last segment, where it may grow
-        self._held = -1  # of the directory, locked
         self._next = 1
         self._recent: collections.deque[Entry] = collections.deque(maxlen=RECENT)
         self._unsaved: collections.deque[Entry] = collections.deque()
-        self._problems: dict[str, str] = {}
-        self._opened = self._closed = self._found = False
-        self._lock = threading.RLock()
+        self._found = False
         if not self._open():  # a name to go by; it stays if the disk, once it serves, holds none
             self._state.journal = secrets.token_hex(4)
 
@@ -188,11 +179,6 @@ class Journal:
     @property
     def size(self) -> int:
         return sum(segment.size for segment in tuple(self._chain))
-
-    @property
-    def problem(self) -> str:
-        """Why the disk refuses, in words; empty: it does not."""
-        return "; ".join(dict.fromkeys(tuple(self._problems.values())))
 
     def cursor(self, name: str) -> int:
         return self._exit(name).cursor
@@ -463,52 +449,15 @@ class Journal:
             self._let_go()
             self._closed = True
 
-    def _let_go(self) -> None:
+    def _let_go_of_files(self) -> None:
         self._seal()
-        if self._held >= 0:
-            os.close(self._held)
-        self._held, self._opened = -1, False
-
-    # -- a disk that refuses ----------------------------------------------------------------------------------------------
-
-    def _failed(self, tried: str, error: OSError) -> None:
-        self.failures += 1
-        problem = f"{self.directory}: {error.strerror or error}"
-        if self._problems.get(tried) != problem:
-            log.error("the journal's disk refuses (%s): %s; events stay in memory", tried, problem)
-        self._problems[tried] = problem
-
-    def _worked(self, tried: str) -> None:
-        if self._problems.pop(tried, ""):
-            log.warning("the journal's disk serves again (%s): %s", tried, self.directory)
 
     # -- opening ----------------------------------------------------------------------------------------------------------
 
     def _open(self) -> bool:
-        """Recovers what the directory holds. False where the disk refuses."""
-        if self._closed:
-            return False
-        try:
-            self.directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            self._hold()
-            self._recover()
-        except OSError as e:
-            self._failed("open", e)
-            self._let_go()
-            return False
-        self._opened = True
-        self._worked("open")
-        self.save()
-        return True
-
-    def _hold(self) -> None:
-        """Locks the directory: the lock goes with the process, however it ends, and no file of it stays."""
-        self._held = os.open(self.directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            fcntl.flock(self._held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._let_go()
-            raise InUse(f"{self.directory} is in use by another process") from None
+        if opened := super()._open():
+            self.save()
+        return opened
 
     def _recover(self) -> None:
         self._chain = []
@@ -580,27 +529,6 @@ class Journal:
             else:
                 self._take_segment(path, _Segment(path.name, int(match[2], 16)))
 
-    def _take_segment(self, path: Path, segment: _Segment) -> None:
-        if path.stat().st_size > SEGMENT_BYTES * 4:
-            self._set_aside(path, "too large for a segment")
-            return
-        data = path.read_bytes()
-        try:
-            header = codec.read_header(data)
-        except codec.SegmentError:
-            header = None  # its records say themselves whose they are
-        if header and header.version > codec.VERSION:
-            self._set_aside(path, "from a newer version of Ronda")
-        elif header and header.site != self.site:
-            self._set_aside(path, f"of the site {header.site!r}")
-        elif self._index(segment, data):
-            self._cut(path, segment, len(data))
-        elif header or self._header.startswith(data.rstrip(b"\0")) or len(data) < codec.HEADER_BYTES + codec.RECORD_BYTES:
-            log.warning("%s: torn before its first record was whole; deleted", path)
-            path.unlink()
-        else:
-            self._set_aside(path, "no whole record in it")
-
     def _index(self, segment: _Segment, data: bytes) -> bool:
         """Learns what the segment holds. False: not one whole record. What damage took is told by the next whole record."""
         end = expected = 0
@@ -618,20 +546,12 @@ class Journal:
         return True
 
     def _cut(self, path: Path, segment: _Segment, size: int) -> None:
-        """Cuts what follows the last whole record (a write that a power cut tore), and goes on with it if it is the last."""
-        if segment.size < size:
-            log.warning("%s: %d torn bytes cut after its last whole record", path, size - segment.size)
-            os.truncate(path, segment.size)
+        """Cuts the torn tail, and goes on with the segment if it is the last."""
+        self._cut_tail(path, segment.size, size)
         self._seal()
         if self._state.ended and segment.size < self._segment_bytes:
             with contextlib.suppress(OSError):  # where it can't be written, the next append begins another
                 self._fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-
-    def _set_aside(self, path: Path, why: str) -> None:
-        names = (f"{path.name}{n}.aside" for n in ("", *(f".{n}" for n in range(2, 1000))))
-        free = next(name for name in names if not (self.directory / name).exists())
-        path.rename(self.directory / free)
-        log.error("%s is %s: set aside as %s", path, why, free)
 
 
 def _beyond(segment: _Segment, cursor: int) -> int:

@@ -212,14 +212,14 @@ def test_the_contract_stands_on_the_words_alone() -> None:
     }
 
 
-SINKS = [p for p in (ROOT / f"agent/{name}.py" for name in ("registry", "buffer", "ledger", "push", "journal")) if p.exists()]
+SINKS = [p for p in (ROOT / f"agent/{name}.py" for name in ("registry", "segments", "buffer", "ledger", "push", "journal")) if p.exists()]
 
 
 @pytest.mark.parametrize("file", SINKS, ids=relative)
 def test_sinks_know_the_model_only(file: Path) -> None:
-    """And the pure codecs and how a file is replaced, which know nothing of Ronda themselves; the buffer has its ledger."""
+    """And the pure codecs and how files are kept, which know nothing of Ronda themselves; the buffer has its ledger."""
     used = {m for m in ours(file) if m != "agent" and not m.startswith("agent.wire")}
-    assert used <= {"agent.model", "agent.clock", "agent.files"} | ({"agent.ledger"} if file.stem == "buffer" else set())
+    assert used <= {"agent.model", "agent.clock", "agent.files", "agent.segments"} | ({"agent.ledger"} if file.stem == "buffer" else set())
 
 
 IO = {

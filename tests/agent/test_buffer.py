@@ -15,8 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, invariant, rule
 
-from agent.buffer import AGE_EVERY, METRICS, RELAX_EVERY, SAVE_EVERY, Buffer, InUse, Rank, Record
+from agent.buffer import AGE_EVERY, METRICS, RELAX_EVERY, SAVE_EVERY, Buffer, Rank, Record
 from agent.ledger import BLOCK, REASONS, START_RISK
+from agent.segments import InUse
 from agent.wire import segment as codec
 from tests.fakes import FakeClock
 from tests.fuzz import EXAMPLES

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import MAX_UNSAVED, METRICS, RECENT, SKIPPED, InUse, Journal, Reader
+from agent.journal import MAX_UNSAVED, METRICS, RECENT, SKIPPED, Journal, Reader
 from agent.model import Event
+from agent.segments import InUse
 from agent.wire import segment as codec
 from agent.wire.event import Entry
 from tests.fakes import FakeClock
