@@ -674,12 +674,12 @@ class Centre:
         own: Callable[[], Iterable[Sample]],
         state: Callable[[], Iterable[Sample]],
     ) -> None:
-        self._env, self.config, self.buffer = env, config, buffer
+        self._env, self._site, self.config, self.buffer = env, site, config, buffer
         self.delivery = Delivery(env, config, buffer, lambda: self.push.refresh())
         self.push = Push(env.clock, site, config.profile, own, state, self.delivery.add)
 
     def start(self) -> None:
-        self.push.inherit(ended.take(self._note, this_boot(self._env.root).id, self._env.clock.monotonic()))
+        self.push.inherit(ended.take(self._note, this_boot(self._env.root).id, self._env.clock.monotonic(), self._site))
         self.delivery.start()
         self.push.start()
 
@@ -727,11 +727,11 @@ class Centre:
         yield from self.buffer.samples()
 
 
-async def probe(env: Env, config: PushConfig) -> tuple[Answer, float | None]:
-    """Asks the receiver to take nothing. What it said, and how far the own clock is ahead (seconds; None: not compared)."""
+async def probe(env: Env, config: PushConfig, site: str = "") -> tuple[Answer, float | None]:
+    """Asks the receiver to take nothing of this site. What it said, and how far the own clock is ahead (seconds; None: not compared)."""
     client, centre = Client(way_to(config, env.root), env.net), CentreTime()
     try:
-        headers = [*_HEADERS, *credentials(config)]
+        headers = [*_HEADERS, *credentials(config), *([("Ronda-Site", site)] if site else [])]
         await client.connect()
         asked = env.clock.monotonic()
         reply = await client.request("POST", headers, compress(b""))

@@ -273,7 +273,7 @@ async def _centre(case: Case) -> list[Finding]:
     if push is None:
         title = Words("Tidak ada pusat yang diatur: kotak ini bekerja sendiri", "No centre is set: this box works on its own")
         return [Finding("ok", title, "Prometheus: /metrics")]
-    answer, offset = await delivery.probe(case.env, push)
+    answer, offset = await delivery.probe(case.env, push, case.config.site if case.config else "")
     if answer.outcome == "ok":
         detail = str(push.receiver) + ("" if offset is None else f", {offset:+.0f} s")
         return [

@@ -28,8 +28,11 @@ def leave(path: Path, boot: bytes, now: float, heads: Iterable[bytes]) -> None:
         log.warning("%s can't be written: %s; series that end with this run fade in 5 minutes", path, e.strerror)
 
 
-def take(path: Path, boot: bytes, now: float) -> set[bytes]:
-    """The series' encoded labels, if the note is fresh; the file is gone afterwards."""
+def take(path: Path, boot: bytes, now: float, site: str) -> set[bytes]:
+    """The series' encoded labels, if the note is fresh; the file is gone afterwards.
+
+    Only this site's: a gateway refuses what is told in another's name, and what was told before the box was renamed fades.
+    """
     try:
         with path.open("rb") as f:
             data = f.read(MAX_BYTES)
@@ -37,7 +40,8 @@ def take(path: Path, boot: bytes, now: float) -> set[bytes]:
         told = json.loads(zlib.decompressobj().decompress(data, MAX_BYTES))
         if told["boot"] != boot.hex() or not 0 <= now - float(told["at"]) < LOOKBACK:
             return set()
-        return {remote_write.head(tuple((str(name), str(value)) for name, value in labels)) for labels in told["series"]}
+        series = [tuple((str(name), str(value)) for name, value in labels) for labels in told["series"]]
+        return {remote_write.head(labels) for labels in series if ("site", site) in labels}
     except FileNotFoundError:
         return set()
     except (OSError, ValueError, KeyError, TypeError, zlib.error, RecursionError) as e:

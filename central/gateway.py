@@ -2,7 +2,8 @@
 
 Law: /api/v1/write passes through unchanged, and so does the answer with its Date and Retry-After: the agents' rules hold as if they spoke
 to the store. Events are acknowledged once a power cut can't take them back. With a file of tokens each site is who its token says, and
-tells events under no other name; without one only this machine itself is spoken to. Bodies, connections and waits are bounded.
+tells samples and events under no other name (403); without one only this machine itself is spoken to. Bodies, connections and waits
+are bounded.
 
     HEAD, POST /api/v1/write    the store's answer; 503 while it can't be reached
     POST /api/v1/events         lines of agent/wire/event.py, under Ronda-Site and Ronda-Journal. 200 {"journal": "…", "acknowledged": 42,
@@ -14,6 +15,7 @@ import argparse
 import asyncio
 import collections
 import contextlib
+import functools
 import ipaddress
 import json
 import logging
@@ -28,6 +30,8 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+import cramjam
+
 from agent import logs
 from agent.clock import SystemClock
 from agent.collector import Env, Failure
@@ -39,6 +43,7 @@ from agent.syslog import Letter, Syslog
 from agent.webconfig import WebConfig
 from agent.webserver import Limits, ListenError, Request, Response, Server, say
 from agent.wire import event as lines
+from agent.wire import remote_write
 from agent.wire.event import Entry, EventError
 from central import runbooks
 from central.eventstore import EventStore, StoreError
@@ -57,6 +62,9 @@ BUSY = 5  # seconds after which an agent may ask again
 STATUSES = frozenset(int(status) for status in HTTPStatus if status >= 200)  # that we can pass on
 TIDY = 86_400.0
 MAX_EVENTS = 1000  # in a request
+PROTOBUF = ("", "application/x-protobuf", "application/x-protobuf;proto=prometheus.writerequest")
+MAX_SAMPLES_BYTES = 16 << 20  # of a request, unpacked
+AT_ONCE = 256 << 10  # what is larger is looked through in a thread, so that others don't wait
 LIMITS = Limits(
     connections=4096, per_peer=4096, connections_per_second=500.0, requests_per_second=2000.0, all_connections_per_second=500.0,
     all_requests_per_second=2000.0, request=60.0, idle=900.0, body_bytes=4 << 20, evict_after=60.0,
@@ -103,6 +111,7 @@ class Gateway:
         self.came: Callable[[], None] = lambda: None  # there are new events
         self.requests: collections.Counter[tuple[str, int]] = collections.Counter()
         self.stored = self.again = self.late = 0
+        self._said: dict[str, str] = {}  # whose token told of whom, as it was logged; as many as there are tokens
 
     async def handle(self, request: Request) -> Response:
         response = await self._route(request)
@@ -126,8 +135,10 @@ class Gateway:
         site = self._site(request)
         if site is None:
             return say(401, "who are you? Send your site's token (push.token_file)", ("WWW-Authenticate", "Bearer"))
+        if site and (name := request.headers.get("ronda-site", site)) != site:
+            return self._not_its_own(site, name)
         if request.path == WRITE and request.method in ("POST", "HEAD"):
-            return await self._write(request)
+            return await self._foreign(request, site) or await self._write(request)
         if request.path == EVENTS and request.method == "POST":
             return await self._events(request, site)
         allowed = "POST, HEAD" if request.path == WRITE else "POST"
@@ -139,7 +150,30 @@ class Gateway:
             return ""
         return self.tokens.site(request.headers.get("authorization", "")) or None
 
+    def _not_its_own(self, site: str, name: str) -> Response:
+        """Another site's token is on that box, or somebody has stolen it: nothing is lost until the right one is there."""
+        if self._said.get(site) != name:
+            log.warning("the token of %s is used to tell of %r: refused; is it on the wrong box?", site, name[:40])
+        self._said[site] = name
+        return say(403, f"this token is {site}'s, but what comes with it says " + (f'site "{name[:40]}"' if name else "no site"))
+
     # -- samples --
+
+    async def _foreign(self, request: Request, site: str) -> Response | None:
+        """With tokens: the refusal of samples that don't bear the site of their token, or that we can't read as the store would."""
+        if not site or request.method == "HEAD":
+            return None
+        kind, encoding = (request.headers.get(name, "").replace(" ", "").lower() for name in ("content-type", "content-encoding"))
+        if kind not in PROTOBUF or encoding != "snappy":
+            return say(415, "only remote write 1.0 as snappy is taken here")
+        try:
+            if (size := cramjam.snappy.decompress_raw_len(request.body)) > MAX_SAMPLES_BYTES:
+                return say(413, f"{size} bytes of samples at once, at most {MAX_SAMPLES_BYTES}")
+            look = functools.partial(_other_site, request.body, site)
+            other = await asyncio.to_thread(look) if size > AT_ONCE else look()
+        except (remote_write.RemoteWriteError, cramjam.DecompressionError) as e:
+            return say(400, f"these are no samples: {e}")
+        return None if other is None else self._not_its_own(site, other)
 
     async def _write(self, request: Request) -> Response:
         headers = [(name, request.headers[name]) for name in PASSED if name in request.headers]
@@ -186,6 +220,10 @@ class Gateway:
             "# TYPE ronda_gateway_events_repeated_total counter", f"ronda_gateway_events_repeated_total {self.again}",
         ]  # fmt: skip
         return "\n".join(out) + "\n"
+
+
+def _other_site(body: bytes, site: str) -> str | None:
+    return remote_write.other_value(bytes(cramjam.snappy.decompress_raw(body)), "site", site)
 
 
 def _letter(request: Request, site: str) -> tuple[str, str, list[Entry]]:

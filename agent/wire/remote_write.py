@@ -19,6 +19,7 @@ NAN_BITS = 0x7FF8000000000001  # an ordinary NaN
 _STALE_BYTES = STALE_BITS.to_bytes(8, "little")
 _DOUBLE = struct.Struct("<d")
 _VARINT, _FIXED64, _BYTES = 0, 1, 2
+MAX_TAG = (1 << 32) - 1
 
 
 class RemoteWriteError(ValueError):
@@ -82,6 +83,40 @@ def parse(data: bytes) -> list[tuple[Labels, list[tuple[int, float]]]]:
     return [_series(value) for number, value in _fields(data) if number == 1 and isinstance(value, bytes)]
 
 
+def other_value(data: bytes, name: str, value: str) -> str | None:
+    """The first value of the label `name` that is not this one, empty for a series without it; None: all series have this one.
+
+    Law: no series with another value passes, whatever else the bytes hold. A protobuf string lies in the bytes as it is, so where the
+    name is found nowhere but in the encoded label itself, no other label can bear it; only what is left is read field by field.
+    Raises RemoteWriteError, also for what no WriteRequest 1.0 has: other readers may take it for something else.
+    """
+    label = head(((name, value),))
+    word = name.encode()
+    times = label.count(word)
+    for piece in _pieces(data):
+        if piece.count(word) == times and label in piece:
+            continue
+        values = [said for called, said in _series(piece)[0] if called == name] or [""]
+        if others := [said for said in values if said != value]:
+            return others[0]
+    return None
+
+
+def _pieces(data: bytes) -> Iterator[bytes]:
+    """The bytes of each series, unread; metadata (field 3) is passed over."""
+    at = 0
+    while at < len(data):
+        tag = data[at]
+        if tag not in (0x0A, 0x1A):
+            raise RemoteWriteError(f"a field that remote write 1.0 doesn't have, at byte {at}")
+        size, at = _read_varint(data, at + 1)
+        if at + size > len(data):
+            raise RemoteWriteError("the message is cut off")
+        if tag == 0x0A:
+            yield data[at : at + size]
+        at += size
+
+
 def _series(data: bytes) -> tuple[Labels, list[tuple[int, float]]]:
     labels: list[tuple[str, str]] = []
     points: list[tuple[int, float]] = []
@@ -116,6 +151,8 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | float | bytes]]:
     at = 0
     while at < len(data):
         tag, at = _read_varint(data, at)
+        if tag > MAX_TAG:
+            raise RemoteWriteError(f"a field's number is too large at byte {at}")  # some readers would cut it down to another's
         kind, size = tag & 7, 8
         if kind == _VARINT:
             value, at = _read_varint(data, at)

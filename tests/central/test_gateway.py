@@ -18,11 +18,13 @@ from hypothesis import strategies as st
 from agent.app import App, Options
 from agent.clock import SystemClock
 from agent.collector import Env, Kind, ProbeConfig, succeeded
+from agent.delivery import compress
 from agent.eventlane import EXIT
 from agent.httpclient import parse_url
 from agent.model import Event
 from agent.net import Net
 from agent.webserver import Request, Server
+from agent.wire import remote_write
 from agent.wire.event import Entry, EventError, encode
 from central.eventstore import KEEP, EventStore, StoreError
 from central.gateway import LIMITS, MAX_EVENTS, Gateway, Store, _letter
@@ -272,10 +274,48 @@ def test_with_tokens_a_site_is_who_its_token_says_and_tells_under_no_other_name(
                 assert (await ask(it.url + path, body(entry(1)), **WHO))[0] == 401
                 assert (await ask(it.url + path, body(entry(1)), **WHO, Authorization="Bearer zwei"))[0] == 401
             mine = {"Authorization": "Bearer eins"}
-            assert (await ask(it.url + "/api/v1/write", b"x", **mine))[0] == 204
             assert (await ask(it.url + "/api/v1/events", body(entry(1)), **mine, **(WHO | {"Ronda_Site": "camat"})))[0] == 403
             assert (await ask(it.url + "/api/v1/events", body(entry(1)), **mine, Ronda_Journal=JOURNAL))[0] == 200
             assert [k.site for k in it.events.find()] == ["dukcapil"]
+
+    asyncio.run(work())
+
+
+SNAPPY = {"Content_Encoding": "snappy", "Content_Type": "application/x-protobuf"}
+
+
+def samples(*sites):
+    return compress(remote_write.request([((("__name__", "up"), ("site", site)), [(1795000000000, 1.0)]) for site in sites]))
+
+
+@pytest.mark.parametrize(
+    ("data", "headers", "status", "why"),
+    [
+        (samples("dukcapil"), SNAPPY, 204, ""),
+        (samples("dukcapil"), SNAPPY | {"Content_Type": "application/x-protobuf; proto=prometheus.WriteRequest"}, 204, ""),
+        (compress(b""), SNAPPY, 204, ""),  # the doctor's
+        (samples("dukcapil", "camat"), SNAPPY, 403, 'this token is dukcapil\'s, but what comes with it says site "camat"'),
+        (compress(b""), SNAPPY | {"Ronda_Site": "camat"}, 403, 'site "camat"'),
+        (compress(remote_write.request([((("__name__", "up"),), [(1, 1.0)])])), SNAPPY, 403, "says no site"),
+        (samples("dukcapil"), SNAPPY | {"Content_Type": "application/x-protobuf;proto=io.prometheus.write.v2.Request"}, 415, "1.0"),
+        (samples("dukcapil"), SNAPPY | {"Content_Encoding": "zstd"}, 415, "snappy"),
+        (samples("dukcapil"), {"Content_Type": "application/x-protobuf"}, 415, "snappy"),
+        (b"no snappy", SNAPPY, 400, "no samples"),
+        (compress(b"\x0a\x05ab"), SNAPPY, 400, "cut off"),
+        (b"\xff\xff\xff\xff\x0f" + b"x" * 20, SNAPPY, 413, "at most"),  # says that it unpacks to 4 GiB
+        (samples(*["dukcapil"] * 10_000, "camat"), SNAPPY, 403, 'site "camat"'),
+    ],
+)
+def test_with_tokens_samples_bear_the_name_of_their_token(tmp_path, data, headers, status, why):
+    (tmp_path / "tokens").write_text(f"dukcapil: {hashed('eins')}\n")
+
+    async def work():
+        tokens = Tokens(tmp_path / "tokens")
+        async with Receiver(lambda: NOW).serving() as store, gateway(tmp_path, f"http://127.0.0.1:{store.port}", tokens) as it:
+            got, _, said = await ask(it.url + "/api/v1/write", data, Authorization="Bearer eins", **headers)
+            assert got == status, said
+            assert why in said.decode()
+            assert len(store.asked) == (1 if status == 204 else 0)
 
     asyncio.run(work())
 

@@ -80,3 +80,54 @@ def test_noise(data: bytes) -> None:
         codec.parse(data)
     except codec.RemoteWriteError:
         return
+
+
+def test_who_tells_under_another_name_is_found() -> None:
+    own, points = ("site", "dukcapil"), [(1, 1.0)]
+    sound = [((("__name__", "up"), own), points), ((("__name__", "ronda_site_info"), own, ("target", "https://site.example/")), points)]
+
+    def other(*series) -> str | None:
+        return codec.other_value(codec.request([*sound, *series]), "site", "dukcapil")
+
+    assert other() is None
+    assert other(((("__name__", "up"), ("site", "camat")), points)) == "camat"
+    assert other(((("__name__", "up"), ("site", "dukcapil2")), points)) == "dukcapil2"
+    assert other(((("__name__", "up"),), points)) == ""
+    assert other(((("__name__", "up"), ("sites", "dukcapil")), points)) == ""
+    assert other(((own, ("site", "camat")), points)) == "camat"
+    hidden = codec.head((own,)).decode()  # the right label's bytes as another's value
+    assert other(((("a", hidden), ("site", "camat")), points)) == "camat"
+    assert codec.other_value(codec.request([((("site", "website"),), points)]), "site", "website") is None
+    assert codec.other_value(b"\x1a\x02\x08\x01" + codec.request(sound), "site", "dukcapil") is None  # metadata
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"\x22\x04site\x2a\x02\x08\x01",  # remote write 2.0: names in a table of their own
+        b"\x8a\x80\x80\x80\x80\x01\x00",  # field 2^32 + 1, which a reader of 32 bits takes for 1
+        b"\x0a\x0c\x8a\x80\x80\x80\x80\x01\x04site\x00",  # the same within a series
+        b"\x0a\x05ab",
+    ],
+)
+def test_what_another_reader_could_read_otherwise_is_refused(data) -> None:
+    with pytest.raises(codec.RemoteWriteError):
+        codec.other_value(data, "site", "dukcapil")
+
+
+names = st.sampled_from(["site", "sites", "a", "__name__"])
+values = st.sampled_from(["dukcapil", "camat", "site", "x", codec.head((("site", "dukcapil"),)).decode()])
+
+
+@fuzz
+@given(st.lists(st.lists(st.tuples(names, values), max_size=4).map(tuple), max_size=4), st.integers(0, 200), st.binary(max_size=3))
+def test_no_other_name_passes_whatever_comes(found, at, noise) -> None:
+    data = codec.request([(series, [(1, 1.0)]) for series in found])
+    data = data[:at] + noise + data[at + len(noise) :]
+    try:
+        other = codec.other_value(data, "site", "dukcapil")
+        series = codec.parse(data)
+    except codec.RemoteWriteError:
+        return
+    told = {value for it, _ in series for name, value in it if name == "site"}
+    assert (other is None) <= (told <= {"dukcapil"})
