@@ -5,6 +5,7 @@ be used changes nothing. No step of shutting down may hang: systemd would kill u
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import errno
 import logging
@@ -46,6 +47,7 @@ log = logging.getLogger("ronda")
 REDISCOVER = 60.0  # seconds between looks at gateway and resolvers, where no config names what to watch
 LOOK_AROUND_EVERY = 5.0  # seconds between two looks at everything because a way out changed: a flapping link is no flood
 CHECK_NOW_EVERY = 10.0  # seconds between two askings of "check now"
+RELOAD_WITHIN = 10.0  # seconds that the end waits for a reload under way
 TIDY = 60.0  # seconds between looks at the buffer's bounds
 TIME_WITHIN = 900.0  # seconds after a start until the true time must be known, or nothing is said of how long nobody watched
 STUCK_AFTER = 10.0  # seconds that a due run may wait before the agent calls itself unhealthy
@@ -186,6 +188,8 @@ class App:
             except BaseException:
                 if self.events:
                     await self.events.close()
+                if self._buffer:  # left open it would look as if we had been killed, and the next start would count losses
+                    await asyncio.to_thread(self._buffer.close)
                 raise
 
     async def _start(self) -> None:
@@ -209,6 +213,7 @@ class App:
         self._chore(self._every(REDISCOVER, self._rediscover))
         self._chore(self._every(TIDY, self._tidy))
         self._chore(self._say_absence())
+        await self._save()  # a kill from here on is one, though nothing else that is worth a write should happen before it
         self.notifier.ready(f"watching {len(self.scheduler.tasks)} things")
 
     async def run(self) -> None:
@@ -227,6 +232,9 @@ class App:
 
     async def close(self) -> None:
         self.closing = True
+        with contextlib.suppress(TimeoutError):  # cut short, a reload would lose what the old way to the centre still holds
+            async with asyncio.timeout(RELOAD_WITHIN):
+                await self._reloading.acquire()  # for good: none comes after it
         self.tell(absence.stopped(__version__))
         if self.events:  # so that it leaves with the goodbyes
             await self.events.flush()
@@ -518,7 +526,8 @@ class App:
 
     def _write_state(self, *, ended: bool = False) -> None:
         with self._saving:  # what is written last is what is true now, in whatever order the threads come
-            self.state.write(self.config.site, self.diagnosis.verdict, self.env.clock.now(), ended=ended)
+            now = self.events.now() if self.events else self.env.clock.now()  # the true time: the next start tells people of it
+            self.state.write(self.config.site, self.diagnosis.verdict, now, ended=ended)
 
     # -- what the pages show (web.Site) -----------------------------------------------------------------------------------
 

@@ -28,6 +28,7 @@ from agent.registry import CHORE_FAILURES
 from agent.state import StateFile
 from agent.structure import ConfigError, Duration
 from collectors import KINDS
+from tests.receiver import Receiver
 
 ROOT = Path(__file__).parents[2]
 
@@ -564,5 +565,69 @@ def test_what_a_power_cut_cost_of_samples_is_an_event(tmp_path):
         (lost,) = [e.event for e in reader.entries() if e.event.kind == "samples_lost"]
         assert lost.fields["reason"] == "power_cut"
         assert int(lost.fields["samples"]) > 0
+
+    asyncio.run(work())
+
+
+def test_a_start_that_fails_is_no_kill(tmp_path):
+    """Otherwise each try would count samples as lost that never were."""
+
+    async def work():
+        with socket.socket() as taken:
+            taken.bind(("127.0.0.1", 0))
+            taken.listen()
+            text = "site: s\npush: {url: 'http://127.0.0.1:9'}\ncollectors: {toy: [{target: a}]}"
+            with pytest.raises(OSError, match="can't listen"):
+                async with running(tmp_path, text, listen=f"127.0.0.1:{taken.getsockname()[1]}"):
+                    pass
+        again = Buffer(tmp_path / "data/buffer", "s", SystemClock())
+        assert (again.ledger.unclean, again.ledger.total) == (0, 0)
+        again.close()
+
+    asyncio.run(work())
+
+
+def test_a_kill_soon_after_a_start_is_known_as_one(tmp_path):
+    def last():
+        state = StateFile(tmp_path / "data")
+        state.read("s")
+        return state.last
+
+    async def work():
+        text = "site: s\ncollectors: {toy: [{target: a}]}"
+        async with running(tmp_path, text) as (app, _):
+            await until(lambda: app.verdict().state == "ok", "ok")
+        assert last().ended
+        async with running(tmp_path, text):
+            assert not last().ended
+            assert time.time() - last().alive_at < 60
+
+    asyncio.run(work())
+
+
+def test_the_last_sign_of_life_is_told_in_true_time(tmp_path):
+    async def work():
+        async with running(tmp_path, "site: s\ncollectors: {toy: [{target: a}]}") as (app, _):
+            app.events.centre_base = lambda: time.time() - time.monotonic() + 5000  # the box's clock lags
+        state = StateFile(tmp_path / "data")
+        state.read("s")
+        assert 4900 < state.last.alive_at - time.time() < 5100
+
+    asyncio.run(work())
+
+
+def test_an_end_in_the_midst_of_a_reload_loses_nothing(tmp_path):
+    async def work():
+        receiver = Receiver(time.time, lambda _: b"")  # it hangs
+        async with receiver.serving():
+            text = f"site: s\npush: {{url: 'http://127.0.0.1:{receiver.port}'}}\ncollectors: {{toy: [{{target: a}}]}}"
+            async with running(tmp_path, text) as (app, path):
+                old = app.centre
+                await until(lambda: old.delivery.pending, "samples are under way")
+                path.write_text(text.replace("collectors", "events: {}\ncollectors").replace("push: {", "push: {profile: metered, "))
+                app._hang_up()
+                await until(lambda: app.centre is None, "the reload waits for the old way's end")
+            assert old.delivery.pending == 0
+            assert app.centre is not old
 
     asyncio.run(work())
