@@ -17,7 +17,7 @@ from agent.collector import Kind, TaskConfig
 from agent.config import task_name
 from agent.structure import loads, parse_duration, parse_size
 from central import yamltext
-from central.inventory import Inventory, Site, Uplink
+from central.inventory import Centre, Inventory, Site, Uplink
 from central.target import Target
 from collectors import KINDS
 
@@ -41,7 +41,7 @@ def agent_file(inventory: Inventory, slug: str) -> str:
     if site.delivery == "pull":
         config["web"] = {"listen": _listen(site.address)}
     else:
-        config["push"] = _push(inventory.centre.url, site.profile) | ({"budget": f"{site.budget}B"} if site.budget else {})
+        config["push"] = _push(inventory.centre, site.profile) | ({"budget": f"{site.budget}B"} if site.budget else {})
     config["collectors"] = collectors(tasks(inventory, slug))
     return yamltext.dump(config, header=HEADER.format(site=slug, name=" ".join(site.name.split())))
 
@@ -52,9 +52,11 @@ def _listen(address: str) -> str:
     return address if host in LOOPBACK or host.startswith("127.") else f":{port}"
 
 
-def _push(url: str, profile: str) -> dict[str, Any]:
-    way: dict[str, Any] = {"url": url, "profile": profile}
-    if url.startswith("http:") and not _loopback(url):
+def _push(centre: Centre, profile: str) -> dict[str, Any]:
+    way: dict[str, Any] = {"url": centre.url, "profile": profile}
+    if centre.token_file:
+        way["token_file"] = str(centre.token_file)
+    if centre.url.startswith("http:") and not _loopback(centre.url):
         way["insecure"] = True  # the inventory says so in its url, and `ronda central check` warns of it
     return way
 

@@ -588,7 +588,13 @@ HEAD = """\
 def _written(file: str, made: _Made, sheet: _Sheet) -> str:
     used = {site.get("calendar") for site in made.sites.values()}
     whole = {
-        "centre": {"name": "Kominfo", "timezone": "Asia/Jakarta", "url": "https://pusat.example.go.id:17664", "phone": ""},
+        "centre": {
+            "name": "Kominfo",
+            "timezone": "Asia/Jakarta",
+            "url": "https://pusat.example.go.id:17664",
+            "token_file": "/etc/ronda/token",
+            "phone": "",
+        },
         "calendars": {name: hours for name, hours in CALENDARS.items() if name in used} or {"lima-hari": CALENDARS["lima-hari"]},
         "isps": made.isps,
         "services": made.services,

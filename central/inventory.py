@@ -120,11 +120,12 @@ else:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Centre:
-    """The Kominfo office itself. `url`: where the agents push to."""
+    """The Kominfo office itself. `url`: where the agents push to; `token_file`: the file on each box with its own token for it."""
 
     name: Name
     timezone: Zone = "Asia/Jakarta"
     url: Url = ""
+    token_file: File | None = None
     phone: Line = ""
     anchors: list[Anchor] = dataclasses.field(default_factory=lambda: list(ANCHORS))
 
@@ -569,12 +570,21 @@ def _warnings(made: Inventory, reader: Reader, calendar: str, today: date) -> It
     yield from _channel_warnings(made, at)
     if made.centre.url.startswith("http:") and (parse_url(made.centre.url).host not in LOOPBACK):
         yield at("centre.url", "is plain http: what agents send, their tokens too, can be read on the way (use https)")
+    if _pushes_far(made) and not made.centre.token_file:
+        yield at(
+            "centre.token_file", "is missing: a gateway elsewhere takes nothing without a token (usually /etc/ronda/token, on each box)"
+        )
     for slug, site in made.active().items():
         if not site.uplinks:
             yield at(f"sites.{slug}", "has no uplinks: an outage names no ISP")
         for i, uplink in enumerate(site.uplinks):
             if uplink.until and uplink.until < today:
                 yield at(f"sites.{slug}.uplinks[{i}].until", f"the contract ended on {uplink.until}")
+
+
+def _pushes_far(made: Inventory) -> bool:
+    """Whether a site pushes to a gateway that isn't on its own machine."""
+    return any(s.delivery == "push" for s in made.active().values()) and parse_url(made.centre.url).host not in LOOPBACK
 
 
 def _calendar_warnings(made: Inventory, file: str, today: date) -> Iterator[str]:

@@ -70,3 +70,14 @@ def test_a_budget_that_can_not_be_kept_is_an_error(tmp_path, said, wrong):
     (tmp_path / "inventory.yaml").write_text(PUSHED.replace("BUDGET", said))
     with pytest.raises(ConfigError, match=wrong):
         load(tmp_path / "inventory.yaml")
+
+
+def test_a_box_that_pushes_is_told_where_its_token_is(tmp_path):
+    url = "https://pusat.example.go.id:17664"
+    pushed = PULLED.replace(f'"{url}"', f'"{url}", token_file: /etc/ronda/token').replace('delivery: pull, address: "ADDRESS", ', "")
+    file = tmp_path / "inventory.yaml"
+    file.write_text(pushed)
+
+    (tmp_path / "agent.yaml").write_text(agents.agent_file(load(file), "s"))
+
+    assert str(load_config(tmp_path / "agent.yaml", KINDS).push.token_file) == "/etc/ronda/token"

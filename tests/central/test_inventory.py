@@ -451,6 +451,7 @@ def test_what_else_is_doubtful(made):
     found = made(text).warnings
 
     assert "inventory.yaml:2: centre.url: is plain http: what agents send, their tokens too, can be read on the way (use https)" in found
+    assert "inventory.yaml:2: centre.token_file: is missing: a gateway elsewhere takes nothing without a token" in "".join(found)
     assert "inventory.yaml:12: sites.dukcapil.uplinks[0].until: the contract ended on 2026-05-31" in found
     assert "inventory.yaml:13: sites.b: has no uplinks: an outage names no ISP" in found
 
