@@ -67,6 +67,11 @@ def _add_gateway(sub: Any, argv: Sequence[str]) -> None:
         add_arguments(gateway)
     gateway.set_defaults(command=_later("central.gateway", "gateway_command"))
 
+    token = sub.add_parser("token", help="make the token by which the gateway knows a site; it is shown once")
+    token.add_argument("site", metavar="SITE", help="as in the inventory")
+    token.add_argument("--tokens", type=Path, default=Path("/etc/ronda/tokens"), metavar="FILE", help="the gateway's; default %(default)s")
+    token.set_defaults(command=_later("central.tokens", "token_command"))
+
     events = sub.add_parser("events", help="what all sites have told: link down, incident, box off")
     events.add_argument("--site", metavar="SITE")
     events.add_argument("--since", type=_duration, metavar="1h", help="how far back they happened; default: all")

@@ -1,16 +1,22 @@
-"""Who a site is: `site: sha256-of-its-token`, a line each, in one file; read again when it changes.
+"""Who a site is: `site: sha256-of-its-token`, a line each, in one file; read again when it changes. `ronda central token` adds one.
 
-Law: the file holds no token, only hashes; a broken new file changes nothing and is said. A site may have two lines, while its token is
-being changed.
+Law: the file holds no token, only hashes, and a token is shown once; a broken new file changes nothing and is said. A site may have two
+lines, while its token is being changed.
 """
 
+import argparse
 import hashlib
 import logging
+import os
 import re
+import secrets
+import sys
+import time
 from pathlib import Path
 
 log = logging.getLogger("ronda.gateway")
 
+ON_THE_BOX = "/etc/ronda/token"
 MAX_BYTES = 1 << 20
 _LINE = re.compile(r'([a-z0-9-]{1,40})\s*:\s*"?([0-9a-f]{64})"?')
 
@@ -37,6 +43,47 @@ def parse(text: str, name: str) -> dict[str, str]:
 
 def hashed(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def issue(path: Path, site: str, day: str) -> tuple[str, int]:
+    """A new token for the site, its hash added to the file; and how many the site had already. Raises TokensError, OSError."""
+    if not re.fullmatch(r"[a-z0-9-]{1,40}", site):
+        raise TokensError(f'"{site}" is not the name of a site (as in the inventory: a-z, 0-9, -)')
+    text = path.read_text() if path.exists() else ""
+    had = [*parse(text, str(path)).values()].count(site)
+    token = secrets.token_hex(32)
+    line = f"{site}: {hashed(token)}  # {day}\n"
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+    with os.fdopen(os.open(path, flags, 0o644), "w") as f:  # whoever reads hashes of random numbers has learnt nothing
+        f.write(line if not text or text.endswith("\n") else f"\n{line}")
+        f.flush()
+        os.fsync(f.fileno())
+    return token, had
+
+
+def token_command(args: argparse.Namespace) -> int:
+    """`ronda central token SITE`: the token alone to standard output, what to do with it beside it."""
+    try:
+        token, had = issue(args.tokens, args.site, time.strftime("%Y-%m-%d"))
+    except (TokensError, UnicodeDecodeError) as e:
+        print(f"ronda central token: {e}", file=sys.stderr)
+        return 2
+    except OSError as e:
+        print(f"ronda central token: {args.tokens}: {e.strerror}", file=sys.stderr)
+        return 2
+    print(token)
+    print(
+        f"Simpan di kotak {args.site} sebagai {ON_THE_BOX} (chmod 640, grup ronda); token ini tidak ditampilkan lagi.\n"
+        f"Keep it on {args.site}'s box as {ON_THE_BOX} (chmod 640, group ronda); it is not shown again. Its hash is in {args.tokens}.",
+        file=sys.stderr,
+    )
+    if had:
+        print(
+            f"Token {args.site} yang lama masih berlaku: hapus barisnya setelah kotak memakai yang baru.\n"
+            f"Its older ones ({had}) still hold: take their lines out once the box has the new one.",
+            file=sys.stderr,
+        )
+    return 0
 
 
 class Tokens:

@@ -12,9 +12,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from agent import doctor, privileges
 from agent.app import App, Options
 from agent.clock import SystemClock
 from agent.collector import Env, Kind, ProbeConfig, succeeded
@@ -26,6 +28,8 @@ from agent.net import Net
 from agent.webserver import Request, Server
 from agent.wire import remote_write
 from agent.wire.event import Entry, EventError, encode
+from central import inventory
+from central.agents import agent_file
 from central.eventstore import KEEP, EventStore, StoreError
 from central.gateway import LIMITS, MAX_EVENTS, Gateway, Store, _letter
 from central.tokens import Tokens, TokensError, hashed, parse
@@ -115,6 +119,35 @@ def test_a_token_says_who_it_is_and_a_new_file_is_read(tmp_path):
     path.write_text(f"dukcapil: {hashed('vier')}\n")
     assert tokens.site("Bearer eins") == ""
     assert tokens.site("Bearer vier") == "dukcapil"
+
+
+def token_of(tokens, site="dukcapil"):
+    command = [sys.executable, "-m", "agent", "central", "token", site, "--tokens", str(tokens)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_a_token_is_made_shown_once_and_known_by_its_hash(tmp_path):
+    path = tmp_path / "tokens"
+    path.write_text(f"camat: {hashed('zwei')}")  # no line break at its end
+    first, again = token_of(path), token_of(path)
+    assert (first.returncode, again.returncode) == (0, 0)
+    assert len(first.stdout.strip()) == 64
+    assert "still hold" in again.stderr
+    assert "still hold" not in first.stderr
+    assert first.stdout.strip() not in path.read_text() + first.stderr
+    tokens = Tokens(path)
+    said = [tokens.site(f"Bearer {token}") for token in (first.stdout.strip(), again.stdout.strip(), "zwei")]
+    assert said == ["dukcapil", "dukcapil", "camat"]
+
+
+@pytest.mark.parametrize(("site", "text", "why"), [("Kantor 1", "", "not the name of a site"), ("a", "nonsense\n", "tokens:1")])
+def test_no_token_is_made_for_what_is_no_site_or_beside_what_is_no_file(tmp_path, site, text, why):
+    (tmp_path / "tokens").write_text(text)
+    done = token_of(tmp_path / "tokens", site)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert why in done.stderr
+    assert (tmp_path / "tokens").read_text() == text
+    assert "No such file" in token_of(tmp_path / "none/tokens").stderr
 
 
 @pytest.mark.parametrize("text", [f"A: {'0' * 64}", "a: 123", "a", f"a: {'0' * 64}\nb: {'0' * 64}", f"a: {'0' * 64}\nx y z"])
@@ -416,10 +449,14 @@ async def until(true, what):
     pytest.fail(f"in 30 s it never came to this: {what() if callable(what) else what}")
 
 
+def pushing(url, more=""):
+    return f"site: dukcapil\npush: {{url: '{url}'{more}}}\ncollectors: {{toy: [{{target: a}}]}}\n"
+
+
 @contextlib.asynccontextmanager
-async def agent(folder, url, more=""):
+async def agent(folder, config):
     path = folder / "agent.yaml"
-    path.write_text(f"site: dukcapil\npush: {{url: '{url}'{more}}}\ncollectors: {{toy: [{{target: a}}]}}\n")
+    path.write_text(config)
     app = App(TOY, Env(SystemClock(), Net()), Options(config=path, listen=f"127.0.0.1:{free_port()}"), folder / "data")
     await app.start()
     try:
@@ -449,7 +486,7 @@ def test_events_of_a_cut_come_once_in_order_with_their_own_times_and_samples_as_
 
     async def work(store, centre, siem):
         more = f", token_file: {token}"
-        async with agent(tmp_path, centre.url, more) as app:
+        async with agent(tmp_path, pushing(centre.url, more)) as app:
             await until(lambda: app.centre.delivery.delivered["live"], "samples go through")
             happen(app, 1.0)
             await until(lambda: not waits(app), lambda: app.problems)
@@ -465,7 +502,7 @@ def test_events_of_a_cut_come_once_in_order_with_their_own_times_and_samples_as_
             await until(lambda: waits(app), "it waits")
             journal = app.events.journal.id
         centre.start()
-        async with agent(tmp_path, centre.url, more) as app:
+        async with agent(tmp_path, pushing(centre.url, more)) as app:
             await until(lambda: not waits(app) and app.events.journal.last >= 7, lambda: app.problems)
             happened = {e.seq: e.event for e in app.events.journal.after(0, 1 << 20)}
             assert app.centre.delivery.bytes["events"].sent > 0
@@ -493,10 +530,59 @@ def test_events_of_a_cut_come_once_in_order_with_their_own_times_and_samples_as_
             asyncio.run(work(store, centre, siem))
 
 
+INVENTORY = """\
+centre: {{name: Pusat, url: "{url}", token_file: {token}}}
+sites: {{dukcapil: {{name: Dukcapil, code: DKC, class: 24-jam}}}}
+"""
+
+
+def rendered(folder, url, token):
+    """The agent's file as it is rendered, and what it pushes; with a task on loopback in place of its own."""
+    (folder / "inventory.yaml").write_text(INVENTORY.format(url=url, token=token))
+    said = yaml.safe_load(agent_file(inventory.load(folder / "inventory.yaml"), "dukcapil"))
+    return yaml.safe_dump(said | {"collectors": {"toy": [{"target": "a"}]}})
+
+
+async def doctor_says(app):
+    case = doctor.Case(app.env, app.config, (), app._data_dir, doctor.Means(privileges.look(Path("/")), doctor.pinger))
+    return " ".join(f"{finding.level} {finding.detail}" for finding in await doctor._centre(case))
+
+
+@pytest.mark.needs("prometheus")
+def test_a_rendered_agent_gets_through_with_its_token_and_with_anothers_keeps_what_it_has_to_tell(tmp_path, caplog):
+    token, path = tmp_path / "token", tmp_path / "tokens"
+    own, others = (token_of(path, site).stdout for site in ("dukcapil", "camat"))
+    token.touch(mode=0o600)
+    token.write_text(others)
+
+    async def work(store, centre):
+        async with agent(tmp_path, rendered(tmp_path, centre.url, token)) as app:
+            happen(app, 1.0)
+            await until(lambda: "this token is camat's" in app.centre.problem, lambda: app.problems)
+            assert 'says site "dukcapil"' in app.centre.problem
+            assert "this token is camat's" in caplog.text
+            said = await doctor_says(app)
+            assert said.startswith("bad ")
+            assert "this token is camat's" in said
+            assert not store.query('ronda_probe_success{site="dukcapil"}')
+            token.write_text(own)
+            await until(lambda: app.centre.delivery.delivered["live"] and not waits(app), lambda: app.problems)
+            assert app.centre.problem == ""
+            assert (await doctor_says(app)).startswith("ok ")
+            assert app.centre.buffer.ledger.total == 0
+        assert {e["site"] for e in centre.events} == {"dukcapil"}
+        assert "kejadian 1.0" in {e["message"] for e in centre.events}
+        assert store.query('count_over_time(ronda_probe_success{site="dukcapil"}[5m])')
+        assert "is it on the wrong box?" in (centre.folder / "log").read_text()
+
+    with prometheus(tmp_path) as store, real_gateway(tmp_path / "centre", store.url, "--tokens", str(path)) as centre:
+        asyncio.run(work(store, centre))
+
+
 @pytest.mark.needs("prometheus")
 def test_a_bare_prometheus_takes_no_events_and_they_stay_where_they_are(tmp_path):
     async def work(store):
-        async with agent(tmp_path, store.url) as app:
+        async with agent(tmp_path, pushing(store.url)) as app:
             await until(lambda: app.lane.problem, "it is said")
             assert "takes no events" in " ".join(app.problems)
             happen(app, 1.0)
