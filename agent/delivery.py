@@ -256,9 +256,12 @@ class Mail(Protocol):
     def due(self, now: float) -> bool: ...
 
     def letter(self) -> Letter | None:
-        """The next; None: there is none after all. In a thread."""
+        """The next; None: there is none after all. In a thread. Raises OSError."""
 
     def answered(self, reply: Reply) -> None: ...
+
+    def failed(self, why: str) -> None:
+        """The next can't be read, or got no answer: it is not due for a while."""
 
 
 class Delivery:
@@ -452,10 +455,21 @@ class Delivery:
 
     async def _send_mail(self, mail: Mail) -> None:
         await self._connect()
-        letter = await asyncio.to_thread(mail.letter)
-        if letter:
-            headers = [*letter.headers, *self._credentials()]
-            mail.answered(await self._request(headers, letter.body, "events", letter.path))
+        try:
+            letter = await asyncio.to_thread(mail.letter)
+        except OSError as e:
+            mail.failed(f"the disk refuses: {e.strerror}")
+            return
+        if not letter:
+            return
+        headers = [*letter.headers, *self._credentials()]
+        try:
+            reply = await self._request(headers, letter.body, "events", letter.path)
+        except Stumble as e:
+            if not e.soon:  # who takes samples and hangs over events must not cost each tick a new connection
+                mail.failed(e.answer.why)
+            raise
+        mail.answered(reply)
 
     # -- backlog --
 

@@ -27,6 +27,10 @@ PATH = "/api/v1/events"
 LIMIT = 16 << 10  # bytes of events in a letter, before they are compressed: live rows never wait long for one
 MOST = 128  # events likewise
 PAUSE, PAUSE_MAX = 5.0, 3600.0  # seconds: the first pause after a failure, and the longest
+SILENT, SILENT_MAX = (
+    1.0,
+    300.0,
+)  # likewise where there was no answer: mostly it is the way that was cut, and samples find out when it is open
 NOBODY = 3600.0  # seconds until a receiver that takes no events is asked again
 
 
@@ -121,6 +125,11 @@ class EventLane:
         else:
             self._again(answer, retry_after(reply.header("retry-after")))
 
+    def failed(self, why: str) -> None:
+        """The last letter could not be made, or nothing came back."""
+        self._sent = None
+        self._again(Answer("network", "again", why), 0.0)
+
     def _well(self) -> None:
         if self.problem:
             log.warning("the centre takes events again")
@@ -131,7 +140,11 @@ class EventLane:
             log.warning("the centre does not take events: %s", answer.why)
         self.problem = answer.why
         self._failures += 1
-        seconds = NOBODY if answer.outcome in ("not_found", "too_large") else min(PAUSE_MAX, PAUSE * 2.0 ** min(self._failures - 1, 12))
+        if answer.outcome in ("not_found", "too_large"):
+            seconds = NOBODY
+        else:
+            first, longest = (SILENT, SILENT_MAX) if answer.outcome == "network" else (PAUSE, PAUSE_MAX)
+            seconds = min(longest, first * 2.0 ** min(self._failures - 1, 12))
         self._retry_at = self._clock.monotonic() + max(asked, seconds * random.uniform(1.0, 1.2))
         self.close()
         self._alarm = self._clock.call_at(self._retry_at, self._wake)

@@ -135,6 +135,7 @@ class Events:
         self._urgent = False
         self._said_at = float("-inf")
         self._wake = asyncio.Event()
+        self._storing = asyncio.Lock()
         self._alarm: Cancellable | None = None
         self._running: asyncio.Task[None] | None = None
 
@@ -220,9 +221,15 @@ class Events:
         self._set_alarm()
 
     async def flush(self) -> None:
-        """Stores what waits, now."""
-        if not self._waiting:
-            return
+        """Stores what waits, now. Who is cancelled meanwhile does not cancel the storing."""
+        await asyncio.shield(self._store())
+
+    async def _store(self) -> None:
+        async with self._storing:
+            if self._waiting:
+                await self._store_waiting()
+
+    async def _store_waiting(self) -> None:
         told, self._waiting, self._urgent = self._waiting, [], False
         self._card.take(self._clock.monotonic())
         try:

@@ -43,6 +43,7 @@ RECENT = 256  # entries kept in memory, so that what is new leaves without being
 MAX_UNSAVED = 1000  # entries that wait in memory while the disk refuses
 SKIPPED = 4096  # numbers left out after an end without warning: a card may have lost what it said it had, and a number may have left
 MAX_STATE = 64 << 10
+READ_TRIES = 8  # of a segment that the disk refuses to read, until exits pass it over
 MAX_BOOTS = 8  # boots of which the true time is remembered
 VERSION = 1
 
@@ -72,7 +73,10 @@ METRICS = (STORED, LOST, BYTES, FAILURES, ASIDE, DELIVERED, UNDELIVERED, WAITING
 
 @dataclasses.dataclass(slots=True)
 class _Segment:
-    """What memory knows of a segment. `newest`: known time of its newest record, `oldest` of its first; 0: not known."""
+    """What memory knows of a segment. `newest`: known time of its newest record, `oldest` of its first; 0: not known.
+
+    refused: how often in a row the disk would not read it
+    """
 
     name: str
     first: int
@@ -81,6 +85,7 @@ class _Segment:
     records: int = 0
     oldest: float = 0.0
     newest: float = 0.0
+    refused: int = 0
 
     def grow(self, seq: int, at: float, size: int) -> None:
         self.last, self.size, self.records = seq, self.size + size, self.records + 1
@@ -249,8 +254,8 @@ class Journal(Segments[_Segment]):
                 blobs.append(codec.pack_record(self._seed, entry.seq, when, 1, segment.records + n, lines.encode(entry)))
             self._write(segment, b"".join(blobs))
             for entry, when, blob in zip(batch, at, blobs, strict=True):
+                self._unsaved.popleft()  # first: who counts meanwhile must not find it twice
                 segment.grow(entry.seq, when, len(blob))
-                self._unsaved.popleft()
             self.stored += len(batch)
             self._make_room()
 
@@ -291,7 +296,7 @@ class Journal(Segments[_Segment]):
             return
         path = self.directory / segment.name
         try:
-            fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            fd = _created(path)
         except FileNotFoundError:
             self._start_afresh_if_gone()
             raise
@@ -330,15 +335,22 @@ class Journal(Segments[_Segment]):
     # -- out of it --------------------------------------------------------------------------------------------------------
 
     def after(self, seq: int, limit: int = 64 << 10) -> list[Entry]:
-        """The entries after this number, in order: about `limit` bytes of them, but at least one where there is one."""
+        """The entries after this number, in order: about `limit` bytes of them, but at least one where there is one.
+
+        Raises OSError where the disk refuses to read the next; after READ_TRIES it is passed over.
+        """
         with self._lock:
             found: list[Entry] = []
             size = 0
-            for entry in self._entries(seq):
-                found.append(entry)
-                size += 200 + len(entry.event.message) + sum(len(k) + len(v) for k, v in entry.event.fields.items())
-                if size >= limit:
-                    break
+            try:
+                for entry in self._entries(seq):
+                    found.append(entry)
+                    size += 200 + len(entry.event.message) + sum(len(k) + len(v) for k, v in entry.event.fields.items())
+                    if size >= limit:
+                        break
+            except OSError:
+                if not found:
+                    raise
             return found
 
     def _entries(self, seq: int) -> Iterator[Entry]:
@@ -355,7 +367,11 @@ class Journal(Segments[_Segment]):
             data = (self.directory / segment.name).read_bytes()
         except OSError as e:
             self._failed("read", e)
+            segment.refused += 1
+            if segment.refused < READ_TRIES and not isinstance(e, FileNotFoundError):
+                raise
             return
+        segment.refused = 0
         self._worked("read")
         yield from _parsed(self._seed, data[: segment.size])
 
@@ -366,11 +382,16 @@ class Journal(Segments[_Segment]):
         it = self._exit(name)
         if journal != self.id or seq <= it.cursor:
             return
-        before = self.waiting(name)
+        passed = self._between(it.cursor, seq)
         it.cursor, it.waits_since = seq, self._clock.monotonic()
         it.delivered += sent
         it.undelivered["refused"] += refused
-        it.undelivered["damaged"] += max(0, before - self.waiting(name) - sent - refused)
+        it.undelivered["damaged"] += max(0, passed - sent - refused)
+
+    def _between(self, after: int, upto: int) -> int:
+        """How many events there are after one number and up to another. Those that are just being stored may be missing."""
+        on_disk = sum(max(0, _beyond(segment, after) - _beyond(segment, upto)) for segment in tuple(self._chain))
+        return on_disk + sum(after < entry.seq <= upto for entry in tuple(self._unsaved))
 
     # -- what goes --------------------------------------------------------------------------------------------------------
 
@@ -568,6 +589,16 @@ def _parsed(seed: int, data: bytes) -> Iterator[Entry]:
             log.error("record %d of the journal can't be read: %s", stored.sequence, e)
             continue
         yield entry
+
+
+def _created(path: Path) -> int:
+    """A descriptor of a new file. One of this name is what a failed try has left on a disk that would not let it go. Raises OSError."""
+    flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o600)
+    except FileExistsError:
+        path.unlink()
+        return os.open(path, flags, 0o600)
 
 
 def _write_all(fd: int, data: bytes) -> None:

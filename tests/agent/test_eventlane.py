@@ -9,7 +9,7 @@ import pytest
 
 from agent.collector import Env
 from agent.config import PushConfig
-from agent.eventlane import EXIT, LIMIT, NOBODY, PATH, EventLane, judge, probe
+from agent.eventlane import EXIT, LIMIT, NOBODY, PATH, SILENT_MAX, EventLane, judge, probe
 from agent.httpclient import Reply
 from agent.journal import Journal
 from agent.model import Event
@@ -170,6 +170,51 @@ def test_who_takes_no_events_is_asked_again_once_an_hour(site):
             site.receiver.does = took
             await site.until(lambda: not site.waiting, NOBODY)
             assert site.numbers == list(range(1, 12))
+            assert site.delivery.problem == ""
+
+    run(work())
+
+
+def test_who_hangs_over_events_is_asked_ever_less_and_samples_go_on(site):
+    async def work():
+        async with site.telling():
+            took = site.gateway
+            site.receiver.does = lambda asked: b"" if asked.path == PATH else answer()
+            site.happen("one")
+            for n in range(120):
+                site.delivery.add([site.row(float(n))])
+                await site.clock.advance(15.0)
+                await asyncio.sleep(0.02)
+                if site.delivery._under_way:  # real time, which the fake clock does not end
+                    site.delivery._under_way[1].reschedule(asyncio.get_running_loop().time())
+                    await asyncio.sleep(0.02)
+            await site.until(lambda: not site.delivery.pending)
+            assert 3 <= sum(asked.path == PATH for asked in site.receiver.asked) <= 20
+            assert site.receiver.connections <= 21
+            assert site.delivery.delivered["live"] == 120
+            site.receiver.does = took
+            await site.until(lambda: not site.waiting, 2 * SILENT_MAX)
+            assert site.numbers == [1]
+
+    run(work())
+
+
+def test_a_disk_that_refuses_to_read_for_a_while_costs_no_event(site, monkeypatch):
+    async def work():
+        async with site.telling():
+            site.receiver.does = lambda asked: answer(503) if asked.path == PATH else site.gateway(asked)
+            site.happen("one", "two")
+            await site.until(lambda: site.lane.problem)
+            site.receiver.does = site.gateway
+            site.journal._recent.clear()
+            real = Path.read_bytes
+            monkeypatch.setattr(
+                Path, "read_bytes", lambda path: real(path.with_name("none" * 100)) if path.suffix == ".seg" else real(path)
+            )
+            await site.until(lambda: "disk refuses" in site.lane.problem)
+            monkeypatch.undo()
+            await site.until(lambda: not site.waiting)
+            assert site.numbers == [1, 2]
             assert site.delivery.problem == ""
 
     run(work())

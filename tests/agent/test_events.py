@@ -1,11 +1,13 @@
 """The sink of events: floods folded and bounded, times put right, writes to the card within a budget; and `ronda events`."""
 
 import asyncio
+import concurrent.futures
 import dataclasses
 import json
 import re
 import subprocess
 import sys
+import threading
 import zoneinfo
 from pathlib import Path
 
@@ -216,6 +218,26 @@ def test_the_end_stores_what_is_held(tmp_path):
             sink.events.write(batch(Event("a", "info", "again")))
         await sink.events.close()
         assert [e.event.count for e in sink.stored] == [1, 4]
+
+    asyncio.run(work())
+
+
+def test_an_end_in_the_midst_of_storing_loses_nothing(tmp_path):
+    """Threads may all be busy: a write that has not begun must not be forgotten with who waits for it."""
+
+    async def work():
+        busy = threading.Event()
+        asyncio.get_running_loop().set_default_executor(concurrent.futures.ThreadPoolExecutor(1))
+        sink = await running(tmp_path)
+        asyncio.get_running_loop().run_in_executor(None, busy.wait)
+        sink.events.write(batch(Event("a", "info", "m")))
+        await passes(sink, 1.0)
+        assert sink.stored == []
+        end = asyncio.ensure_future(sink.events.close())
+        await settle()
+        busy.set()
+        await end
+        assert [e.event.message for e in sink.stored] == ["m"]
 
     asyncio.run(work())
 

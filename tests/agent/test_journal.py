@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from agent.journal import MAX_UNSAVED, METRICS, RECENT, SKIPPED, Journal, Reader
+from agent import journal as module
+from agent.journal import MAX_UNSAVED, METRICS, READ_TRIES, RECENT, SKIPPED, Journal, Reader
 from agent.model import Event
 from agent.segments import InUse
 from agent.wire import segment as codec
@@ -461,3 +462,53 @@ def test_every_sample_is_declared(tmp_path):
     journal = a_journal(tmp_path)
     journal.exits = {"centre"}
     assert {s.metric for s in journal.samples()} <= set(METRICS)
+
+
+def test_what_a_failed_try_has_left_stops_no_later_one(tmp_path):
+    """A disk that turns read-only in the midst of a write lets nothing be deleted either."""
+    journal = a_journal(tmp_path)
+    (tmp_path / f"{journal.id}-{1:016x}.seg").write_bytes(b"torn")
+    journal.append([told(1)])
+
+    assert journal.problem == ""
+    assert read(tmp_path) == [(1, "event 1")]
+
+
+def test_an_event_that_is_just_being_stored_is_counted_once(tmp_path, monkeypatch):
+    journal = a_journal(tmp_path)
+    journal.exits = {"centre"}
+    counted = []
+    grow = module._Segment.grow
+
+    def looked_at(self, *args):
+        counted.append(journal.waiting("centre"))
+        grow(self, *args)
+        counted.append(journal.waiting("centre"))
+
+    monkeypatch.setattr(module._Segment, "grow", looked_at)
+    journal.append([told(n) for n in range(3)])
+
+    assert max(counted) == journal.waiting("centre") == 3
+
+
+def test_a_segment_that_the_disk_refuses_to_read_is_tried_again_before_it_is_passed_over(tmp_path, monkeypatch):
+    journal = a_journal(tmp_path, max_bytes=64 << 10)
+    journal.append([told(n, size=900) for n in range(1, 31)])
+    journal._recent.clear()
+    broken = journal._chain[1]
+    real = Path.read_bytes
+
+    def refuse(path):
+        if path.name == broken.name:
+            raise OSError(5, "Input/output error")
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    assert held(journal)[-1][0] == broken.first - 1
+    for _ in range(READ_TRIES - 2):
+        with pytest.raises(OSError, match="Input/output"):
+            journal.after(broken.first - 1)
+    assert "Input/output" in journal.problem
+    assert journal.after(broken.first - 1)[0].seq == broken.last + 1  # it is broken for good
+    monkeypatch.undo()
+    assert journal.after(broken.first - 1)[0].seq == broken.first  # or was not
