@@ -64,6 +64,7 @@ TIDY = 86_400.0
 MAX_EVENTS = 1000  # in a request
 PROTOBUF = ("", "application/x-protobuf", "application/x-protobuf;proto=prometheus.writerequest")
 MAX_SAMPLES_BYTES = 16 << 20  # of a request, unpacked
+SAY_EVERY = 600.0  # seconds between two lines of the log about one token
 AT_ONCE = 256 << 10  # what is larger is looked through in a thread, so that others don't wait
 LIMITS = Limits(
     connections=4096, per_peer=4096, connections_per_second=500.0, requests_per_second=2000.0, all_connections_per_second=500.0,
@@ -111,7 +112,7 @@ class Gateway:
         self.came: Callable[[], None] = lambda: None  # there are new events
         self.requests: collections.Counter[tuple[str, int]] = collections.Counter()
         self.stored = self.again = self.late = 0
-        self._said: dict[str, str] = {}  # whose token told of whom, as it was logged; as many as there are tokens
+        self._said: dict[str, float] = {}  # when it was logged that a site's token told of another; as many as there are tokens
 
     async def handle(self, request: Request) -> Response:
         response = await self._route(request)
@@ -152,9 +153,10 @@ class Gateway:
 
     def _not_its_own(self, site: str, name: str) -> Response:
         """Another site's token is on that box, or somebody has stolen it: nothing is lost until the right one is there."""
-        if self._said.get(site) != name:
+        now = self._now()
+        if not 0.0 <= now - self._said.get(site, -SAY_EVERY) < SAY_EVERY:
+            self._said[site] = now
             log.warning("the token of %s is used to tell of %r: refused; is it on the wrong box?", site, name[:40])
-        self._said[site] = name
         return say(403, f"this token is {site}'s, but what comes with it says " + (f'site "{name[:40]}"' if name else "no site"))
 
     # -- samples --
