@@ -72,6 +72,10 @@ def _add_gateway(sub: Any, argv: Sequence[str]) -> None:
     token.add_argument("--tokens", type=Path, default=Path("/etc/ronda/tokens"), metavar="FILE", help="the gateway's; default %(default)s")
     token.set_defaults(command=_later("central.tokens", "token_command"))
 
+    status = sub.add_parser("status", help="every office's state, the worst first; exit 1 when one is in trouble")
+    status.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL", help="default %(default)s")
+    status.set_defaults(command=_later("central.status", "status_command"))
+
     events = sub.add_parser("events", help="what all sites have told: link down, incident, box off")
     events.add_argument("--site", metavar="SITE")
     events.add_argument("--since", type=_duration, metavar="1h", help="how far back they happened; default: all")
