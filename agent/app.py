@@ -328,8 +328,8 @@ class App:
         self.scheduler.swap(built)
         self._pace()
         await self._reconnect(config)
-        self._pace()
         await self._reopen_syslog(config, told)
+        self._pace()
         for server in gone:
             self._chore(server.close())
 
@@ -474,6 +474,7 @@ class App:
         ways = self._ration.look(
             self.config, self.env.net, seen, self.scheduler.bytes, centre.spent if centre else 0.0,
             mono + centre.delivery.centre.base(wall, mono) if centre and sure else wall, self.office.zone, sure=sure,
+            logged=self.syslog.spent if self.syslog else 0.0,
         )  # fmt: skip
         for task in self.scheduler.tasks.values():
             task.uplink = ways.get(task.name, "")

@@ -10,7 +10,9 @@ less, but never stops: states go at once and the sign of life keeps its beat. No
   than that, it tells only what `metered` tells. Probes get the rest, by a factor as above. So who has used much slows down by degrees.
 
 An uplink is what the label `uplink` of a task names, else its `source`; tasks without either go the box's default way, as push does.
-The budget holds for each uplink by itself. Bytes are IP's; look-ups of names and what other programs of the box send are not counted.
+The budget holds for each uplink by itself. Bytes are IP's. What
+events.syslog sends is counted, never held back: the journal lets through so little. Look-ups of names and what other programs of the box
+send are not counted.
 """
 
 import calendar
@@ -278,6 +280,7 @@ class Ration:
         self._slowed = False
         self._known: tuple[AgentConfig, list[Network], list[str]] | None = None
         self._ways: tuple[dict[str, str], str] = ({}, DEFAULT)
+        self._way_of_syslog = DEFAULT
         self.plan = Plan("fibre", {}, {})
 
     def look(
@@ -291,10 +294,12 @@ class Ration:
         zone: datetime.tzinfo,
         *,
         sure: bool,
+        logged: float = 0.0,
     ) -> dict[str, str]:
         """Makes `plan` anew; returns the uplink of each task.
 
-        seen: runs and bytes of each task; probed: bytes by kind and uplink, pushed: of the centre's, both since the agent began;
+        seen: runs and bytes of each task; probed: bytes by kind and uplink, pushed: of the centre's, logged: of the syslog collector's, all
+        since they began;
         now: wall clock seconds, `sure` if the centre has confirmed them.
         """
         tasks, (ways, way) = list(config.tasks()), self._uplinks(config, net)
@@ -303,6 +308,7 @@ class Ration:
         name, days = month(now, zone)
         self._month.turn(name, sure=sure)
         self._count(probed, pushed, way)
+        self._add("syslog", "", logged, self._way_of_syslog)
         known = {*ways.values(), way} - {LAN}
         standings = {up: Standing(self._month.used.get(up, 0.0), self._budget, days) for up in known} if self._budget else {}
         made = plan(profile, probes_of(tasks, ways, seen), standings, way, self.plan.push)
@@ -315,6 +321,9 @@ class Ration:
         known = (config, net.neighbours(), net.resolvers())
         if self._known is None or self._known[0] is not config or self._known[1:] != known[1:]:
             self._known, self._ways = known, uplinks(config.tasks(), net)
+            collector = config.events.collector if config.events else None
+            here = collector and stays("", collector.host, known[1], known[2])
+            self._way_of_syslog = LAN if here else self._ways[1]
         return self._ways
 
     def _count(self, probed: Mapping[tuple[str, str], Traffic], pushed: float, way: str) -> None:

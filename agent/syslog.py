@@ -149,8 +149,17 @@ class Syslog:
             await asyncio.gather(self._running, return_exceptions=True)
         self._hang_up()
 
+    @property
+    def _traffic(self) -> Traffic:
+        return self.bytes.plus(traffic(self._sock)) if self._sock else self.bytes
+
+    @property
+    def spent(self) -> float:
+        """Bytes on the way to the collector so far, both ways."""
+        return float(sum(self._traffic))
+
     def samples(self) -> Iterator[Sample]:
-        spent = self.bytes.plus(traffic(self._sock)) if self._sock else self.bytes
+        spent = self._traffic
         yield BYTES(spent.sent, "sent")
         yield BYTES(spent.received, "received")
         yield FAILURES(self.failures)

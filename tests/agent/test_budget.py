@@ -288,6 +288,16 @@ def test_a_ration_counts_what_leaves_the_office_and_stretches_by_what_it_costs(n
     assert json.loads((tmp_path / "budget.json").read_text()) == {"month": "2026-11", "used": {"default": 10_012_500}}
 
 
+@pytest.mark.parametrize(("collector", "used"), [("siem.example.go.id", 700), ("192.168.0.9", 0)], ids=["far", "in the office"])
+def test_what_syslog_sends_over_the_uplink_counts(net: Net, tmp_path: Path, collector: str, used: int) -> None:
+    made = config(f"  icmp: [{{target: 1.1.1.1, labels: {{uplink: gsm}}}}]\nevents: {{syslog: 'tls://{collector}'}}", "budget: 3GB")
+    ration = Ration(tmp_path)
+    for logged in (300.0, 500.0, 200.0):  # at last a reload has begun it anew
+        ration.look(made, net, {}, {}, 0.0, at("2026-11-11T00:00"), ZONE, sure=True, logged=logged)
+
+    assert {s.labels: s.value for s in ration.samples() if s.metric is budget.USED} == {("gsm",): used}
+
+
 def test_a_plan_that_is_hardly_another_is_none(net: Net, tmp_path: Path) -> None:
     made, ration = config("\n  http: [{target: 'https://siak.example/'}]"), Ration(tmp_path)
     name, plans = "http:https://siak.example/", []
