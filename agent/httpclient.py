@@ -178,7 +178,7 @@ class Client:
         self._http = h11.Connection(h11.CLIENT)
         self._counted = Traffic()
         self._before = Traffic()  # of connections that are closed and not yet asked for
-        self._session: ssl.SSLSession | None = None
+        self._session: tuple[ssl.SSLContext, ssl.SSLSession] | None = None  # of the last answer; only its own context can resume it
 
     @property
     def connected(self) -> bool:
@@ -199,6 +199,7 @@ class Client:
         try:
             await send(sock, self._outgoing(method, headers, body, path))
             reply = await self._reply(sock)
+            self._remember(sock)
         except h11.RemoteProtocolError as e:
             self.close()
             raise Failure("answer", f"{self._way.url} does not speak HTTP: {e}") from None
@@ -283,7 +284,14 @@ class Client:
         except BaseException:
             sock.close()
             raise
-        return await tls.handshake(sock, context, way.tls.server_name or way.url.name)
+        kept, self._session = self._session, None  # if it is what fails, the next try goes without it
+        session = kept[1] if kept and kept[0] is context else None
+        return await tls.handshake(sock, context, way.tls.server_name or way.url.name, session)
+
+    def _remember(self, sock: socket.socket) -> None:
+        """TLS that is resumed (RFC 8446 2.2) needs no certificates: 1.5 kB and more that a connection costs less."""
+        if isinstance(sock, ssl.SSLSocket) and sock.session:
+            self._session = sock.context, sock.session
 
     async def _first_that_answers(self, to: Url) -> socket.socket:
         addresses = (await self._net.resolve(to.host))[:MAX_ADDRESSES]

@@ -172,14 +172,15 @@ def _load_own(context: ssl.SSLContext, config: ClientTls) -> None:
 # -- the handshake ----------------------------------------------------------------------------------------------------------------
 
 
-async def handshake(sock: socket.socket, context: ssl.SSLContext, server_name: str) -> ssl.SSLSocket:
+async def handshake(sock: socket.socket, context: ssl.SSLContext, server_name: str, session: ssl.SSLSession | None = None) -> ssl.SSLSocket:
     """TLS over a connected, non-blocking socket, which it takes over and closes on failure. The caller sets the deadline.
 
+    `session`: of an earlier connection with this context, to be resumed if the peer likes; whom we talk to was verified then.
     Raises Distrusted (certificate), Failure: tls, reset, timeout, ….
     """
     what = f"TLS with {server_name}"
     try:
-        tls = context.wrap_socket(sock, server_hostname=server_name, do_handshake_on_connect=False)
+        tls = context.wrap_socket(sock, server_hostname=server_name, do_handshake_on_connect=False, session=session)
     except (OSError, ValueError) as e:
         sock.close()
         raise failure_from(e, what) if isinstance(e, OSError) else Failure("tls", f"{what}: {e}") from None

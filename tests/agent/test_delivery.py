@@ -586,6 +586,36 @@ def test_tls_with_a_client_certificate_and_an_expired_one_of_the_receiver(bench:
     run(work())
 
 
+def test_a_reconnect_resumes_tls_and_one_that_can_not_be_resumed_is_begun_anew(bench: Bench) -> None:
+    configured(bench, "{url: 'https://x', tls: {ca_file: DIR/ca.pem, cert_file: DIR/agent.pem, key_file: DIR/agent.key}}")
+    issue("dukcapil", ROOT).write(bench.folder, "agent")
+    good = issue("centre", ROOT, names=("127.0.0.1",))
+
+    async def told(made: Delivery) -> int:
+        """Has a sample told; what has been spent on connecting in the end."""
+        before = len(bench.receiver.samples)
+        made.add([bench.row()])
+        await bench.until(lambda: len(bench.receiver.samples) > before)
+        return sum(made.bytes["connect"])
+
+    async def work() -> None:
+        async with bench.running(server(good, bench.folder, client=True), "https://127.0.0.1:{port}") as made:
+            first = await told(made)
+            bench.receiver.hang_up()
+            resumed = await told(made) - first
+            assert bench.receiver.connections == 2
+            assert made._client._sock.session_reused
+            assert resumed < first - 1000
+            bench.receiver._server.close()
+            bench.receiver.hang_up()
+            async with bench.receiver.serving(server(good, bench.folder, client=True)):  # with other keys for its tickets
+                await told(made)
+                assert not made._client._sock.session_reused
+                assert made._client._sock.getpeercert()
+
+    run(work())
+
+
 def test_a_token_that_vanishes_is_said_and_a_new_one_is_used_at_once(bench: Bench) -> None:
     token = bench.folder / "token"
     token.write_text("one\n")
