@@ -260,6 +260,7 @@ def test_an_application_that_many_miss(centre):
         alert("HttpServiceDown", "d1", task="siak", service="siak"),
         alert("HttpServiceDown", "d2", task="sipd", service="sipd"),
         alert("HttpServiceDown", "d3", task="portal"),
+        alert("HttpServiceDown", "d4", task="siak", service="siak", **{"class": "24-jam"}),  # it has paged before: its end is told too
     )
 
     assert muted == {("HttpServiceDown", "d1", "ops", "critical")}
