@@ -35,6 +35,7 @@ MAX_ADDRESSES = 4  # of a name, tried in turn when refused or unreachable
 
 # struct tcp_info of linux/tcp.h: segs_out and segs_in at byte 136, bytes_received at 128, rtt (us) at 68, bytes_sent at 200 (Linux 4.19)
 _TCP_INFO = struct.Struct("=68xI56xQII56xQ")
+SHAKEN = Traffic(1_000, 4_000)  # about what a TLS handshake costs; of one that fails nobody counts the bytes
 _HEADERS = {socket.AF_INET: 20 + 32, socket.AF_INET6: 40 + 32}  # IP and TCP, with its time stamps
 
 
@@ -282,11 +283,16 @@ class Client:
                 await self._tunnel(sock)
             context = tls.client_context(way.tls, way.root)
         except BaseException:
+            self._before = self._before.plus(traffic(sock))
             sock.close()
             raise
         kept, self._session = self._session, None  # if it is what fails, the next try goes without it
         session = kept[1] if kept and kept[0] is context else None
-        return await tls.handshake(sock, context, way.tls.server_name or way.url.name, session)
+        try:
+            return await tls.handshake(sock, context, way.tls.server_name or way.url.name, session)
+        except BaseException:
+            self._before = self._before.plus(SHAKEN)
+            raise
 
     def _remember(self, sock: socket.socket) -> None:
         """TLS that is resumed (RFC 8446 2.2) needs no certificates: 1.5 kB and more that a connection costs less."""

@@ -22,7 +22,7 @@ from agent import sockets, tls
 from agent.collector import Env, Failure, Traffic
 from agent.config import Collector
 from agent.delivery import pause
-from agent.httpclient import MAX_ADDRESSES, receive, send, traffic
+from agent.httpclient import MAX_ADDRESSES, SHAKEN, receive, send, traffic
 from agent.journal import Journal
 from agent.model import Metric, Sample
 from agent.tls import ClientTls
@@ -260,7 +260,11 @@ class Syslog:
         except BaseException:
             sock.close()
             raise
-        secure = await tls.handshake(sock, context, self._trust.server_name or to.host)
+        try:
+            secure = await tls.handshake(sock, context, self._trust.server_name or to.host)
+        except BaseException:
+            self.bytes = self.bytes.plus(SHAKEN)
+            raise
         if self._trust.cert_file and secure.version() == "TLSv1.3":
             await self._judged(secure)
         return secure
@@ -274,6 +278,7 @@ class Syslog:
         except TimeoutError:  # neither: some servers give no tickets
             return
         except BaseException:
+            self.bytes = self.bytes.plus(traffic(sock))
             sock.close()
             raise
 

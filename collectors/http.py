@@ -39,7 +39,7 @@ import h11
 from agent import __version__
 from agent.clock import Clock
 from agent.collector import Env, Failure, Kind, ProbeConfig, Seen, Traffic, failed, succeeded
-from agent.httpclient import MAX_ADDRESSES, MAX_HEAD, MAX_INTERIM, BasicAuth, HeaderValue, Url, parse_url, receive, send, traffic
+from agent.httpclient import MAX_ADDRESSES, MAX_HEAD, MAX_INTERIM, SHAKEN, BasicAuth, HeaderValue, Url, parse_url, receive, send, traffic
 from agent.model import Event, Metric
 from agent.secret import SecretError, read_secret
 from agent.structure import Duration, Regex, Scalar, Size, Text
@@ -48,7 +48,6 @@ from agent.tls import ClientTls, Distrusted, File, TlsFacts, client_context, exp
 MAX_PIECES = 20_000  # chunks of a body: a mebibyte in chunks of 52 bytes; one of 1 byte each would cost 20 s of CPU
 MAX_KNOWN = 32  # leaf certificates remembered, so that a new one is told once, also behind a load balancer
 GOODBYE, SYN = Traffic(2 * 52, 2 * 52), Traffic(60)
-SHAKEN = Traffic(1_000, 4_000)  # about what a TLS handshake costs; of one that fails nobody counts the bytes
 GO_ON = {301, 302, 303, 307, 308}
 FAMILIES = {"auto": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}
 

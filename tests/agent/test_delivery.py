@@ -582,6 +582,7 @@ def test_tls_with_a_client_certificate_and_an_expired_one_of_the_receiver(bench:
             assert made._outcome == "tls"
             assert "expired" in made.problem
             assert bench.receiver.asked == []
+            assert made.bytes["connect"].received > 1000  # a handshake that fails is billed like any
 
     run(work())
 
