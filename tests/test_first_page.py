@@ -36,7 +36,7 @@ collectors:
 """
 # Open at all hours, so that the moment of the test's run decides nothing.
 INVENTORY = {
-    "centre": {"name": "Kominfo Labuhanbatu", "phone": "0624-000000"},
+    "centre": {"name": "Kominfo Labuhanbatu", "phone": "0624-000000", "url": "https://pusat.example.go.id:17664"},
     "isps": {"isp-a": {"name": "ISP A", "noc": "021-000100"}},
     "sites": {
         "dukcapil": {
@@ -151,7 +151,7 @@ def _the_right_page(hook: Webhook) -> None:
     assert INTERNET in str(labels) + str(notes)
     assert notes["summary"]
     assert "\n" in notes["description"]
-    assert notes["runbook_url"].endswith("#HttpServiceDown")
+    assert notes["runbook_url"] == "https://pusat.example.go.id:17664/runbook#HttpServiceDown"
     assert {"site": "dukcapil", "alertname": "HttpServiceDown"} in [b["groupLabels"] for b in hook.bodies]
 
 
