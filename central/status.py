@@ -54,7 +54,7 @@ def offices(prometheus: str) -> list[Office]:
     state = {labels["site"]: labels["state"] for labels, _ in ask(prometheus, "ronda:site_state == 1")}
     since = {labels["site"]: at for labels, at in ask(prometheus, "ronda:site_state_since:timestamp")}
     cause = {labels["site"]: labels["cause"] for labels, _ in ask(prometheus, "last_over_time(ronda_verdict[11m]) == 1")}
-    wrong = Counter((labels["site"], labels["alertname"]) for labels, _ in ask(prometheus, 'ronda:condition{audience!="csirt"} == 1'))
+    wrong = Counter((labels["site"], labels["alertname"]) for labels, _ in ask(prometheus, 'ronda:condition{audience!="csirt"}'))
     made = []
     for labels, _ in ask(prometheus, "topk by (site) (1, ronda_site_info)"):
         site, now = labels["site"], state.get(labels["site"], "")
