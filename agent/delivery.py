@@ -482,6 +482,8 @@ class Delivery:
         if lost:
             await asyncio.to_thread(self._buffer.give_up, lost, "clock")
         if not entries:
+            if not lost:  # the disk refuses to read what there is
+                self._backlog_at = self._clock.monotonic() + TURN
             return
         try:
             answer = await self._post(request, "backlog")

@@ -617,6 +617,30 @@ def test_a_reconnect_resumes_tls_and_one_that_can_not_be_resumed_is_begun_anew(b
     run(work())
 
 
+def test_a_disk_that_refuses_to_read_is_asked_now_and_then_and_costs_nothing(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work() -> None:
+        bench.buffer.append([module.to_record(Rank.SAMPLES, [bench.row(7.0)], bench.clock.now() - bench.clock.monotonic(), made_at, 0.0)])
+        real = Path.open
+
+        def refuse(path: Path, *args, **more):
+            if path.suffix == ".seg":
+                raise OSError(5, "Input/output error")
+            return real(path, *args, **more)
+
+        monkeypatch.setattr(Path, "open", refuse)
+        async with bench.running() as made:
+            await bench.until(lambda: bench.buffer.failures)
+            for _ in range(60):
+                await bench.clock.advance(1.0)
+                await asyncio.sleep(0.01)
+            assert 3 <= bench.buffer.failures <= 20
+            monkeypatch.undo()
+            await bench.until(lambda: made.delivered["backlog"] == 1)
+
+    made_at = module.this_boot(bench.folder)
+    run(work())
+
+
 def test_a_token_that_vanishes_is_said_and_a_new_one_is_used_at_once(bench: Bench) -> None:
     token = bench.folder / "token"
     token.write_text("one\n")
