@@ -343,7 +343,7 @@ def _site(sheet: _Sheet, row: Row, made: _Made) -> dict[str, Any]:
         "services": list(dict.fromkeys(_key(made.services, name, "layanan") for name, _ in _named_services(row))),
         "contacts": _contact(sheet, row),
     }
-    if found["delivery"] == "pull" and not found["address"]:
+    if found["delivery"] == "pull" and "address" not in row.cells:
         sheet.problem(row.cells["delivery"], "needs the agent's address (host:port) in a column `alamat agen`")
     return {k: v for k, v in found.items() if v and (k, v) not in (("status", "active"), ("delivery", "push"), ("power", "always"))}
 

@@ -282,3 +282,16 @@ def test_any_bytes_are_imported_or_refused(tmp_path_factory, data):
     (where / "k.csv").write_bytes(b"nama;kode\n" + data)
     with contextlib.suppress(ConfigError):
         assert convert(where / "k.csv")
+
+
+def test_an_address_that_cannot_be_read_is_not_also_missing(tmp_path):
+    file = tmp_path / "kantor.csv"
+    file.write_text("Nama;Kelas;Pengiriman;Alamat Agen\nDinas A;kantor;ambil;192.0.2.7\nDinas B;kantor;ambil;\n")
+
+    with pytest.raises(ConfigError) as refused:
+        convert(file)
+
+    assert [(p.line, "is not host:port" in p.message, "needs the agent's address" in p.message) for p in refused.value.problems] == [
+        (2, True, False),
+        (3, False, True),
+    ]
