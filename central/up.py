@@ -409,6 +409,7 @@ class Up:
         if not self.grafana:
             lines.append("  Grafana       is not installed (https://grafana.com/grafana/download); dashboards are rendered all the same")
         lines += [
+            f"  offices       {_ronda()} central status --prometheus {url(self.listens.prometheus, '')}",
             f"  events        {_ronda()} central events" + (f" --data-dir {self.data}" if self.args.data_dir else ""),
             f"  rendered      {self.rendered}",
             "",
