@@ -409,7 +409,7 @@ def test_a_link_local_target_on_an_interface_that_is_made_anew(lab, source):
             ns.ip("address", "add", f"fe80::{n}/64", "dev", "eth0", "nodad")
 
     async def main():
-        async with collecting(target="fe80::2%eth0", source=source, timeout=0.3) as collector:
+        async with collecting(target="fe80::2%eth0", source=source, timeout=3) as collector:
             addresses()
             before, _ = await look(collector)
             a.ip("link", "del", "eth0")
