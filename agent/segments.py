@@ -5,6 +5,7 @@ is renamed out of the way, never deleted. A disk that refuses (full, read-only, 
 holds the data keeps it meanwhile. What a segment holds, and when it goes, is its owner's business (agent/buffer.py, agent/journal.py).
 """
 
+import abc
 import fcntl
 import logging
 import os
@@ -22,12 +23,8 @@ class InUse(Exception):  # noqa: N818
     """Another process has this directory open."""
 
 
-class Segments(Generic[S]):
-    """What is common to the owners of segments. `name`: what it is, for people; `refused`: what becomes of the data meanwhile.
-
-    An owner gives `_recover` (all files, at the start), `_index` (learns what a segment holds; False: not one whole record), `_cut` (what
-    follows its last whole record) and `_let_go_of_files`.
-    """
+class Segments(abc.ABC, Generic[S]):
+    """What is common to the owners of segments. `name`: what it is, for people; `refused`: what becomes of the data meanwhile."""
 
     def __init__(self, directory: Path, site: str, clock: Clock, name: str, refused: str, biggest: int) -> None:
         self.directory, self.site, self._clock = directory, site, clock
@@ -40,17 +37,21 @@ class Segments(Generic[S]):
         self._opened = self._closed = False
         self._lock = threading.RLock()
 
+    @abc.abstractmethod
     def _recover(self) -> None:
-        raise NotImplementedError
+        """Takes up all files, at the start. Raises OSError."""
 
+    @abc.abstractmethod
     def _index(self, segment: S, data: bytes) -> bool:
-        raise NotImplementedError
+        """Learns what a segment holds. False: not one whole record."""
 
+    @abc.abstractmethod
     def _cut(self, path: Path, segment: S, size: int) -> None:
-        raise NotImplementedError
+        """Cuts what follows the last whole record of an indexed segment. Raises OSError."""
 
+    @abc.abstractmethod
     def _let_go_of_files(self) -> None:
-        raise NotImplementedError
+        """Closes what is open."""
 
     @property
     def problem(self) -> str:
