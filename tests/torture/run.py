@@ -354,12 +354,13 @@ class Torture:
         return await asyncio.to_thread(self._judged, took, drained)
 
     async def _drained(self) -> bool:
-        """Waits until neither memory nor disk holds anything that the centre has not."""
+        """Waits until this run has told something, and neither memory nor disk holds anything that the centre has not."""
         for _ in range(600):
             with contextlib.suppress(OSError):
                 said = (await asyncio.to_thread(self._metrics)).splitlines()
                 held = [line for line in said if line.startswith(("ronda_push_pending_samples ", "ronda_buffer_records "))]
-                if len(held) == 2 and all(float(line.split(" ")[1]) == 0 for line in held):
+                told = any(line.startswith('ronda_push_samples_total{lane="live"} ') and float(line.split(" ")[1]) > 0 for line in said)
+                if told and len(held) == 2 and all(float(line.split(" ")[1]) == 0 for line in held):
                     return True
             await asyncio.sleep(0.1)
         return False
