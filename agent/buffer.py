@@ -35,7 +35,7 @@ from typing import NamedTuple
 from agent.clock import Clock
 from agent.ledger import REASONS, Ledger
 from agent.model import Metric, Sample
-from agent.segments import Segments
+from agent.segments import Segments, write_all
 from agent.wire import segment as codec
 
 log = logging.getLogger("ronda.buffer")
@@ -266,14 +266,7 @@ class Buffer(Segments[_Segment]):
             return
         path = self.directory / segment.name
         fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-        try:
-            _write_all(fd, self._header + blob)
-            os.fsync(self._held)  # the name is as durable as the content
-        except OSError:
-            os.close(fd)
-            with contextlib.suppress(OSError):
-                path.unlink()
-            raise
+        self._fill(path, fd, blob)
         self._active[segment.rank] = fd
         self._chains[segment.rank].append(segment)
 
@@ -281,7 +274,7 @@ class Buffer(Segments[_Segment]):
         try:
             if not os.fstat(fd).st_nlink:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-            _write_all(fd, blob)
+            write_all(fd, blob)
         except OSError:
             # After a failed sync the kernel forgets what it could not write: this segment takes no more.
             with contextlib.suppress(OSError):
@@ -541,11 +534,3 @@ class Buffer(Segments[_Segment]):
                 self._active[rank] = fd
             else:  # its torn tail could not be cut
                 os.close(fd)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    """Writes and syncs. Raises OSError; the file may have grown by a part of the data then."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.fdatasync(fd)

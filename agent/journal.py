@@ -28,7 +28,7 @@ from typing import Any
 from agent import files
 from agent.clock import Clock
 from agent.model import Metric, Sample
-from agent.segments import Segments
+from agent.segments import Segments, write_all
 from agent.wire import event as lines
 from agent.wire import segment as codec
 from agent.wire.event import Entry, EventError
@@ -286,7 +286,7 @@ class Journal(Segments[_Segment]):
             try:
                 if not os.fstat(self._fd).st_nlink:
                     raise FileNotFoundError(2, os.strerror(2))
-                _write_all(self._fd, blob)
+                write_all(self._fd, blob)
             except OSError:  # after a failed sync the kernel forgets what it could not write: this segment takes no more
                 with contextlib.suppress(OSError):
                     os.ftruncate(self._fd, segment.size)
@@ -300,14 +300,7 @@ class Journal(Segments[_Segment]):
         except FileNotFoundError:
             self._start_afresh_if_gone()
             raise
-        try:
-            _write_all(fd, self._header + blob)
-            os.fsync(self._held)  # the name is as durable as the content
-        except OSError:
-            os.close(fd)
-            with contextlib.suppress(OSError):
-                path.unlink()
-            raise
+        self._fill(path, fd, blob)
         self._fd = fd
         self._chain.append(segment)
 
@@ -599,14 +592,6 @@ def _created(path: Path) -> int:
     except FileExistsError:
         path.unlink()
         return os.open(path, flags, 0o600)
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    """Writes and syncs. Raises OSError; the file may have grown by a part of the data then."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
-    os.fdatasync(fd)
 
 
 # -- looking on --------------------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ holds the data keeps it meanwhile. What a segment holds, and when it goes, is it
 """
 
 import abc
+import contextlib
 import fcntl
 import logging
 import os
@@ -126,6 +127,17 @@ class Segments(abc.ABC, Generic[S]):
         else:
             self._set_aside(path, "no whole record in it")
 
+    def _fill(self, path: Path, fd: int, blob: bytes) -> None:
+        """Makes a new file a segment, durably; raising OSError: it is gone again, where the disk lets it go."""
+        try:
+            write_all(fd, self._header + blob)
+            os.fsync(self._held)  # the name is as durable as the content
+        except OSError:
+            os.close(fd)
+            with contextlib.suppress(OSError):
+                path.unlink()
+            raise
+
     def _cut_tail(self, path: Path, whole: int, size: int) -> None:
         """Cuts what follows the last whole record: a write that a power cut tore."""
         if whole < size:
@@ -143,3 +155,11 @@ class Segments(abc.ABC, Generic[S]):
             return
         self.aside += 1
         self._log.error("%s is %s: set aside as %s, nothing of it is sent", path, why, free)
+
+
+def write_all(fd: int, data: bytes) -> None:
+    """Writes and syncs. Raises OSError; the file may have grown by a part of the data then."""
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+    os.fdatasync(fd)
