@@ -140,6 +140,7 @@ class App:
         self.state = StateFile(data_dir, self.boot.id.hex())
         self.notifier = Notifier()
         self.config, self._finding = self._whole(self._load())
+        self.env = env = dataclasses.replace(env, data=data_dir, code=self.config.code, timezone=self.config.office.timezone)
         self.scheduler = Scheduler(env, [self.registry], self.config.site)
         self.diagnosis = Diagnosis(self, self.state.read(self.config.site))
         self.scheduler.sinks.append(self.diagnosis)

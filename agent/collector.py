@@ -53,11 +53,18 @@ Seen = Sample | Event | Result
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class Env:
-    """The whole outside world. `root` is "/" or a fixture tree that holds proc/, sys/ and etc/."""
+    """The whole outside world. `root` is "/" or a fixture tree that holds proc/, sys/ and etc/.
+
+    data:           where a kind may keep what it has learnt, in files that begin with its name; None: nothing is kept
+    code, timezone: of the office, for ids that people say on the phone
+    """
 
     clock: Clock
     net: "Net"
     root: Path = Path("/")
+    data: Path | None = None
+    code: str = "XXX"
+    timezone: str = "Asia/Jakarta"
 
 
 class Poller(Protocol):

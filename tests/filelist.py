@@ -9,6 +9,8 @@ DOC = ROOT / "docs/architecture.md"
 HEADS = {
     "agent": "The frame",
     "agent/wire": "Codecs, bytes ↔ dataclasses, no I/O",
+    "agent/capture": "The small privileged process, and what reads from it",
+    "agent/detect": "Detectors: pure functions of observation, time and state",
     "collectors": "What can be observed; `collectors/__init__.py` is the table",
     "central": "The centre",
     "central/dashboards": "The centre's Grafana dashboards",

@@ -1,0 +1,1 @@
+"""Detectors: pure functions of (observation, time, state) → findings. `table.py` lists them; `model.py` is their contract."""

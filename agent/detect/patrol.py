@@ -1,0 +1,75 @@
+"""A patrol: hands observations to the detectors that want them, their findings to the casebook, and their wishes to whoever probes.
+
+Law: pure, and the same live and in a replay. A detector that raises is counted, named once in a finding-free event, and goes on with the
+next observation: one bug must not blind the others.
+"""
+
+import collections
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from agent.detect.model import Ask, Detector, Finding, Observation, Said
+
+log = logging.getLogger("ronda.detect")
+
+MAX_ASKS = 64
+
+
+class Book(Protocol):
+    """What a patrol tells: agent/detect/casebook.py."""
+
+    def take(self, finding: Finding, at: float, wall: float) -> None: ...
+
+    def tick(self, at: float, wall: float) -> None: ...
+
+
+class Patrol:
+    """`wall` beside each `at`: wall clock seconds, for the event's times."""
+
+    def __init__(self, detectors: Iterable[Detector], book: Book) -> None:
+        self.detectors = {detector.rule.name: detector for detector in detectors}
+        self.book = book
+        self.failures: collections.Counter[str] = collections.Counter()
+        self.asks: collections.deque[Ask] = collections.deque(maxlen=MAX_ASKS)
+        self._wanting: dict[type, list[Detector]] = {}
+        for detector in self.detectors.values():
+            for kind in detector.wants:
+                self._wanting.setdefault(kind, []).append(detector)
+
+    def see(self, seen: Observation, at: float, wall: float) -> None:
+        for detector in self._wanting.get(type(seen), ()):
+            self._hear(detector, lambda d=detector: d.see(seen, at), at, wall)  # type: ignore[misc]
+
+    def tick(self, at: float, wall: float) -> None:
+        for detector in self.detectors.values():
+            self._hear(detector, lambda d=detector: d.tick(at), at, wall)  # type: ignore[misc]
+        self.book.tick(at, wall)
+
+    def _hear(self, detector: Detector, say: Callable[[], Iterable[Said]], at: float, wall: float) -> None:
+        name = detector.rule.name
+        try:
+            for said in say():
+                if isinstance(said, Ask):
+                    if said not in self.asks:
+                        self.asks.append(said)
+                else:
+                    self.book.take(said, at, wall)
+        except Exception:  # one detector's bug: said once, counted always (ronda_detector_failures_total)
+            if not self.failures[name]:
+                log.exception("the detector %s failed", name)
+            self.failures[name] += 1
+
+    def remember(self) -> dict[str, Any]:
+        return {name: dict(said) for name, detector in self.detectors.items() if (said := detector.remember())}
+
+    def recall(self, said: Mapping[str, Any], at: float) -> list[str]:
+        """Takes up an earlier life's memory; the names of detectors that could not, and begin anew."""
+        lost = []
+        for name, detector in self.detectors.items():
+            try:
+                if name in said:
+                    detector.recall(said[name], at)
+            except (ValueError, KeyError, TypeError, AttributeError):
+                lost.append(name)
+        return lost
