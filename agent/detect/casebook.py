@@ -385,8 +385,9 @@ def _loaded(held: Mapping[str, Any], at: float) -> Case:
         raise ValueError("not a grade")
     fields = {str(name): str(value) for name, value in list(held["fields"].items())[:MAX_OWN]}
     first, paged_at = at - max(0.0, float(held["age"])), at - max(0.0, float(held["paged_ago"]))
-    numbers = {"count": max(1, int(held["count"])), "next": max(10, int(held["next"]))}
-    return Case(**texts, **numbers, first=first, last=at, paged_at=paged_at, fields=fields, confirmed=bool(held["confirmed"]))
+    case = Case(**texts, first=first, last=at, paged_at=paged_at, fields=fields, confirmed=bool(held["confirmed"]))
+    case.count, case.next = max(1, int(held["count"])), max(10, int(held["next"]))
+    return case
 
 
 def dedup_key(rule: str, key: str) -> str:

@@ -4,17 +4,12 @@ Law: pure. None lasts longer than MAX_DAYS, none is without a reason; one that i
 They come from the config (`suppress:` of a task of detectors) and from `ronda events accept`.
 """
 
-import dataclasses
-import time
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta, tzinfo
-from typing import Annotated, NamedTuple
-
-from agent.structure import Scalar, Text
+from datetime import datetime, timedelta, tzinfo
+from typing import NamedTuple
 
 MAX_DAYS = 90
 DAY = 86400.0
-PLAUSIBLE = 1_767_225_600.0  # 2026-01-01: a clock that says less knows nothing (boxes without a clock chip begin in 1970)
 
 
 class Suppression(NamedTuple):
@@ -37,38 +32,6 @@ class Suppression(NamedTuple):
 
     def said(self, zone: tzinfo) -> str:
         return f"{datetime.fromtimestamp(self.until, zone):%Y-%m-%d %H:%M}"
-
-
-def _date(text: str) -> str:
-    return f"{datetime.strptime(text, '%Y-%m-%d').replace(tzinfo=UTC):%Y-%m-%d}"  # raises ValueError
-
-
-def _reason(text: str) -> str:
-    if not 4 <= len(text.strip()) <= 200:
-        raise ValueError
-    return text.strip()
-
-
-Date = Annotated[str, Scalar("a date", _date, "e.g. 2026-12-31")]
-Reason = Annotated[str, Scalar("a reason", _reason, "four to 200 characters that say why")]
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class SuppressConfig:
-    """One entry of `suppress:`. `until`: the last day, in the office's time zone; `source`: a MAC or an address, else everybody's."""
-
-    rule: Text
-    until: Date
-    reason: Reason
-    source: Text = ""
-
-    def problems(self) -> Iterable[tuple[str, str]]:
-        now = time.time()
-        if now > PLAUSIBLE and end_of(self.until, UTC) - now > (MAX_DAYS + 2) * DAY:
-            yield "until", f"is more than {MAX_DAYS} days ahead: what is accepted must be looked at again"
-
-    def suppression(self, zone: tzinfo) -> Suppression:
-        return Suppression(self.rule, end_of(self.until, zone), self.reason, self.source.lower())
 
 
 def end_of(date: str, zone: tzinfo) -> float:
