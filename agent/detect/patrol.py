@@ -6,14 +6,23 @@ next observation: one bug must not blind the others.
 
 import collections
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from agent.detect.model import Ask, Detector, Finding, Observation, Said
+from agent.model import Metric, Sample
 
 log = logging.getLogger("ronda.detect")
 
 MAX_ASKS = 64
+
+COVERAGE = Metric(
+    "ronda_detector_coverage",
+    "How much a detector sees now: 1 all, 0.5 a part, 0 nothing; its runbook says why, and the cure.",
+    labels=("detector",),
+)
+FAILURES = Metric("ronda_detector_failures_total", "Observations at which a detector failed: a bug of ours.", "counter", ("detector",))
+METRICS = (COVERAGE, FAILURES)
 
 
 class Book(Protocol):
@@ -59,6 +68,12 @@ class Patrol:
             if not self.failures[name]:
                 log.exception("the detector %s failed", name)
             self.failures[name] += 1
+
+    def samples(self, able: frozenset[str]) -> Iterator[Sample]:
+        """Of each detector, always: `able` is what this Ronda can do now."""
+        for name, detector in self.detectors.items():
+            yield COVERAGE(detector.coverage(able).share, name)
+            yield FAILURES(self.failures[name], name)
 
     def remember(self) -> dict[str, Any]:
         return {name: dict(said) for name, detector in self.detectors.items() if (said := detector.remember())}
