@@ -130,7 +130,7 @@ def mismatch(query: Query, reply: Message) -> str:
 
 def canonical(name: str) -> str:
     """The name as `parse` would write it. Raises DnsError."""
-    return _Reader(encode_name(name)).name()
+    return Reader(encode_name(name)).name()
 
 
 def encode_name(name: str) -> bytes:
@@ -186,7 +186,7 @@ def parse(data: bytes) -> Message:
     ident, bits, questions, *counts = _HEADER.unpack_from(data)
     if questions > 1 or sum(counts) > MAX_RECORDS:
         raise DnsError("more questions or records than a message has")
-    reader = _Reader(data, 12)
+    reader = Reader(data, 12)
     question = Question(reader.name(), type_name(reader.u16())) if questions else None
     if question and reader.u16() != 1:
         raise DnsError("not of class IN")
@@ -199,7 +199,7 @@ def parse(data: bytes) -> Message:
     )  # fmt: skip
 
 
-def _sections(reader: "_Reader", counts: list[int], tolerant: bool) -> list[tuple[Record, ...]]:
+def _sections(reader: "Reader", counts: list[int], tolerant: bool) -> list[tuple[Record, ...]]:
     sections: list[list[Record]] = [[], [], []]
     try:
         for section, count in zip(sections, counts, strict=True):
@@ -219,7 +219,7 @@ def _edns(sections: list[tuple[Record, ...]]) -> tuple[int, bool]:
     return 0, False
 
 
-class _Reader:
+class Reader:
     """Walks over a message. Every read is checked against its end."""
 
     def __init__(self, data: bytes, at: int = 0) -> None:
@@ -278,7 +278,7 @@ class _Reader:
         return Record(name, type_name(kind), ttl, data)
 
     def _data(self, kind: str, end: int) -> str:
-        inner = _Reader(self.data[:end], self.at)  # what is in a record ends with it; pointers still reach back
+        inner = Reader(self.data[:end], self.at)  # what is in a record ends with it; pointers still reach back
         text = inner.fields(kind, end)
         if inner.at != end:
             raise DnsError(f"has {kind} data of a wrong length")

@@ -172,7 +172,7 @@ def test_the_longest_chain_of_pointers_ends_in_time():
     pointer = struct.pack("!H", 0xC000 | 13 + 2 * 3999)
     data = struct.pack("!6H", 7, 0x8180, 0, 0, 0, 0) + chain + pointer
 
-    assert codec._Reader(data, len(data) - 2).name() == "."
+    assert codec.Reader(data, len(data) - 2).name() == "."
 
 
 def test_what_is_whole_of_a_cut_off_message_is_kept():
@@ -239,7 +239,7 @@ def _parsed(data: bytes) -> None:
 def test_any_name_survives_the_way_through_text(labels):
     wire = b"".join(bytes((len(label),)) + label for label in labels) + b"\0"
 
-    text = codec._Reader(wire).name()
+    text = codec.Reader(wire).name()
 
     assert text.isascii()
     assert codec.encode_name(text) == wire
