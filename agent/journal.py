@@ -5,8 +5,9 @@ random digits at its creation: a new box begins a new one. Bounded by bytes and 
 and reason. A disk that refuses is said once and counted; the events stay in memory meanwhile (MAX_UNSAVED of them), leave from there,
 and are stored when it serves again.
 
-On disk: `<journal>-<first number>.seg`, append-only segments (agent/wire/segment.py; a record is one line of agent/wire/event.py), a new
-one each day; `journal.json`, replaced atomically: the name, and the exits' cursors. What is not ours is set aside (`….aside`).
+On disk: `<journal>-<first number>.seg`, append-only segments (agent/wire/segment.py; a record is one line of agent/wire/event.py that
+stands on those before it: agent/wire/chain.py), a new one each day; `journal.json`, replaced atomically: the name, the chain's head, and
+the exits' cursors. What is not ours is set aside (`….aside`).
 
 All methods of Journal but `samples` and the properties may wait for the disk: call them in a thread; they are safe from several. `read`
 is for whoever looks on while an agent writes: it takes no lock and changes nothing.
@@ -29,8 +30,10 @@ from agent import files
 from agent.clock import Clock
 from agent.model import Metric, Sample
 from agent.segments import Segments, write_all
+from agent.wire import chain
 from agent.wire import event as lines
 from agent.wire import segment as codec
+from agent.wire.chain import Head
 from agent.wire.event import Entry, EventError
 
 log = logging.getLogger("ronda.journal")
@@ -104,19 +107,21 @@ class Exit:
 
 @dataclasses.dataclass(slots=True)
 class _State:
-    """journal.json. boots: boot → what to add to its monotonic clock for the true time."""
+    """journal.json. boots: boot → what to add to its monotonic clock for the true time; head: of the chain, when it was saved."""
 
     journal: str = ""
     exits: dict[str, Exit] = dataclasses.field(default_factory=dict)
     dropped: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(DROPPED, 0))
     boots: dict[str, float] = dataclasses.field(default_factory=dict)
     ended: bool = True
+    head: Head | None = None
 
     def dump(self, site: str) -> bytes:
         exits = {name: [e.cursor, e.delivered, e.undelivered] for name, e in tuple(self.exits.items())}  # others add to them meanwhile
         boots = {boot: round(base, 3) for boot, base in tuple(self.boots.items())}
         said = {"version": VERSION, "site": site, "journal": self.journal, "exits": exits, "dropped": self.dropped}
-        return json.dumps(said | {"boots": boots, "ended": self.ended}).encode()
+        head = {"head": [self.head.number, self.head.digest.hex()]} if self.head else {}
+        return json.dumps(said | {"boots": boots, "ended": self.ended} | head).encode()
 
 
 def _load(data: bytes, site: str | None) -> _State:
@@ -134,7 +139,16 @@ def _load(data: bytes, site: str | None) -> _State:
         exits[str(name)] = Exit(_count(cursor), _count(delivered), counts)
     boots = {str(boot): base for boot, base in said["boots"].items() if isinstance(base, float) and math.isfinite(base)}
     dropped = {reason: _count(said["dropped"].get(reason, 0)) for reason in DROPPED} | {"damaged": 0}  # found again at each start
-    return _State(said["journal"], exits, dropped, boots, bool(said["ended"]))
+    return _State(said["journal"], exits, dropped, boots, bool(said["ended"]), _head(said.get("head")))
+
+
+def _head(value: Any) -> Head | None:
+    if value is None:
+        return None
+    number, digest = value
+    if not re.fullmatch(r"[0-9a-f]{64}", digest):
+        raise ValueError("not a head of the chain")
+    return Head(_count(number), bytes.fromhex(digest))
 
 
 def _count(value: Any) -> int:
@@ -166,6 +180,7 @@ class Journal(Segments[_Segment]):
         self._recent: collections.deque[Entry] = collections.deque(maxlen=RECENT)
         self._unsaved: collections.deque[Entry] = collections.deque()
         self._found = False
+        self._head: Head | None = None  # behind the last line that is stored
         if not self._open():  # a name to go by; it stays if the disk, once it serves, holds none
             self._state.journal = secrets.token_hex(4)
 
@@ -184,6 +199,12 @@ class Journal(Segments[_Segment]):
     @property
     def size(self) -> int:
         return sum(segment.size for segment in tuple(self._chain))
+
+    @property
+    def head(self) -> chain.Told | None:
+        """The chain's head, as others are told it; None: there is no line yet."""
+        head = self._head
+        return chain.tell(self.id, head) if head else None
 
     def cursor(self, name: str) -> int:
         return self._exit(name).cursor
@@ -248,23 +269,34 @@ class Journal(Segments[_Segment]):
         while self._unsaved:
             batch = self._fitting()
             at = [0.0 if entry.unsure else entry.event.last_seen for entry in batch]
-            segment = self._writable(batch[0].seq, at[0], sum(map(len, map(lines.encode, batch))) + codec.RECORD_BYTES * len(batch))
+            linked, head = self._linked(batch)
+            segment = self._writable(batch[0].seq, at[0], sum(map(len, linked)) + codec.RECORD_BYTES * len(batch))
             blobs = []
-            for n, (entry, when) in enumerate(zip(batch, at, strict=True)):
-                blobs.append(codec.pack_record(self._seed, entry.seq, when, 1, segment.records + n, lines.encode(entry)))
+            for n, (entry, when, line) in enumerate(zip(batch, at, linked, strict=True)):
+                blobs.append(codec.pack_record(self._seed, entry.seq, when, 1, segment.records + n, line))
             self._write(segment, b"".join(blobs))
+            self._head = self._state.head = head
             for entry, when, blob in zip(batch, at, blobs, strict=True):
                 self._unsaved.popleft()  # first: who counts meanwhile must not find it twice
                 segment.grow(entry.seq, when, len(blob))
             self.stored += len(batch)
             self._make_room()
 
+    def _linked(self, batch: Sequence[Entry]) -> tuple[list[bytes], Head]:
+        """The entries as lines that stand on each other, and the head behind the last."""
+        head = self._head or Head(0, chain.genesis(self.id))
+        linked = []
+        for entry in batch:
+            linked.append(line := chain.link(lines.encode(entry), head.digest))
+            head = Head(entry.seq, chain.step(head.digest, chain.digest(line)))
+        return linked, head
+
     def _fitting(self) -> list[Entry]:
         """As many of the first as go into one segment."""
         batch: list[Entry] = []
         size = codec.HEADER_BYTES
         for entry in self._unsaved:
-            size += codec.RECORD_BYTES + len(lines.encode(entry))
+            size += codec.RECORD_BYTES + chain.PREV_BYTES + len(lines.encode(entry))
             if batch and size > self._segment_bytes:
                 break
             batch.append(entry)
@@ -474,7 +506,7 @@ class Journal(Segments[_Segment]):
         return opened
 
     def _recover(self) -> None:
-        self._chain = []
+        had, self._chain, self._head = self._head, [], None
         named = self.id  # what went by memory alone, while the disk refused
         if not self._found:
             self._take_state()
@@ -486,6 +518,9 @@ class Journal(Segments[_Segment]):
         self.aside = sum(path.name.endswith(".aside") for path in self.directory.iterdir())
         if not self._chain and self._found and self._next == 1:
             self._begin_anew()
+        if not self._chain:
+            self._head = had  # the files are gone under us: the chain goes on from what was stored
+        self._check_head()
         highest = max([segment.last for segment in self._chain[-1:]] + [it.cursor for it in self._state.exits.values()], default=0)
         self._next = max(self._next, highest + 1 + (0 if self._state.ended or not self._chain else SKIPPED))
         self._found = True
@@ -522,8 +557,16 @@ class Journal(Segments[_Segment]):
         if any(it.cursor for it in self._state.exits.values()):
             log.error("%s: the segments of journal %s are gone; a new journal begins", self.directory, self.id)
         self._state.journal = secrets.token_hex(4)
+        self._state.head = None
         for it in self._state.exits.values():
             it.cursor = 0
+
+    def _check_head(self) -> None:
+        """Lines that this journal has had, and that are not there: the chain goes on from what is, and verification names the place."""
+        said, self._state.head = self._state.head, self._head
+        if said and (not self._head or self._head.number < said.number):
+            last = self._head.number if self._head else 0
+            log.error("%s: the lines %d to %d of journal %s are gone", self.directory, last + 1, said.number, self.id)
 
     def _newest_name(self, paths: Iterable[Path]) -> str:
         """Without journal.json: the name that the newest segment of this site bears."""
@@ -546,14 +589,16 @@ class Journal(Segments[_Segment]):
     def _index(self, segment: _Segment, data: bytes) -> bool:
         """Learns what the segment holds. False: not one whole record. What damage took is told by the next whole record."""
         end = expected = 0
+        line = b""
         for stored in codec.scan(self._seed, data):
             if stored.before > expected:
                 self._state.dropped["damaged"] += stored.before - expected
             expected = stored.before + 1
             segment.grow(stored.sequence, stored.at, 0)
-            end = stored.end
+            end, line = stored.end, stored.data
         if not end:
             return False
+        self._head = chain.behind(line, segment.last)
         segment.size = end
         segment.records = expected  # so that `before` goes on as it should
         self._chain.append(segment)
