@@ -168,6 +168,9 @@ class Table(Generic[K, V]):
     def items(self) -> list[tuple[K, V]]:
         return list(self._rows.items())
 
+    def values(self) -> list[V]:
+        return list(self._rows.values())
+
     def __len__(self) -> int:
         return len(self._rows)
 
