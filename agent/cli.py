@@ -95,6 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("--data-dir", type=Path, metavar="DIR")
     events.set_defaults(command=_events)
 
+    capture = sub.add_parser("capture", help="hand the agent the sockets that it sees the LAN with, on boxes without systemd; as root")
+    capture.add_argument("--listen", required=True, metavar="PATH", help="the agent looks for /run/ronda/capture.sock")
+    capture.add_argument("--group", metavar="GROUP", help="who may connect; default: this user only")
+    capture.add_argument("--user", metavar="USER", help="what root becomes, with CAP_NET_RAW and nothing else; default nobody")
+    capture.set_defaults(command=_capture)
+
     doctor = sub.add_parser("doctor", help="test this box in lines that can be read aloud on the phone")
     doctor.add_argument("--config", type=Path, metavar="FILE")
     doctor.add_argument("--data-dir", type=Path, metavar="DIR")
@@ -303,6 +309,15 @@ def _print_events(reader: Any, args: argparse.Namespace, zone: Any) -> int:
     if not shown:
         print("ronda: no such events are in the journal", file=sys.stderr)
     return 0
+
+
+# -- capture ------------------------------------------------------------------------------------------------------------------
+
+
+def _capture(args: argparse.Namespace) -> int:
+    """Becomes the helper: what stays in memory with a capability is its few lines, and nothing of this command."""
+    options = [f"--{name}={value}" for name in ("listen", "group", "user") if (value := getattr(args, name))]
+    os.execv(sys.executable, [sys.executable, "-I", "-m", "agent.capture", *options])  # noqa: S606  (no shell is wanted)
 
 
 # -- collectors, doctor -------------------------------------------------------------------------------------------------------

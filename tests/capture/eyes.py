@@ -1,0 +1,89 @@
+"""What tests of the capture share: two machines on a wire, and the real helper that hands its sockets over."""
+
+import contextlib
+import select
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from agent.capture.filter import PROGRAMS
+from tests.lab.netns import Lab, Namespace
+
+HELPER = [sys.executable, "-I", "-m", "agent.capture"]
+BOX, PEER = "192.0.2.10", "192.0.2.1"
+MARK = b"the last frame of this lot"
+
+
+class Wire:
+    """`box` captures, `peer` is the rest of the LAN; frames go out of the peer's end, or the box's own."""
+
+    def __init__(self, lab: Lab, ipv6: bool = False) -> None:
+        self.box, self.peer = lab.namespace("box", ipv6=ipv6), lab.namespace("peer", ipv6=ipv6)
+        lab.link(self.box, "eth0", f"{BOX}/24", self.peer, "eth0", f"{PEER}/24")
+        self.box_mac, self.peer_mac = (mac(ns) for ns in (self.box, self.peer))
+
+
+def mac(ns: Namespace, device: str = "eth0") -> str:
+    with ns.entered(), socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0) as s:
+        s.bind((device, 0))
+        return bytes(s.getsockname()[4]).hex(":")
+
+
+def raw(ns: Namespace, device: str = "eth0") -> socket.socket:
+    """A socket to send whole frames with; it hears nothing."""
+    with ns.entered():
+        s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
+    s.bind((device, 0))
+    return s
+
+
+def asked(ns: Namespace, line: bytes, *, prefix: tuple[str, ...] = ()) -> tuple[str, list[socket.socket]]:
+    """One request to the helper as systemd starts it: its connection is standard input."""
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        with ns.entered():
+            child = subprocess.Popen([*prefix, *HELPER], stdin=theirs, cwd="/")
+        theirs.close()
+        ours.settimeout(30)
+        with contextlib.suppress(BrokenPipeError):
+            ours.sendall(line)
+        ours.shutdown(socket.SHUT_WR)
+        text, fds, _, _ = socket.recv_fds(ours, 256, 8)
+        assert child.wait(30) == 0
+        return text.decode(), [socket.socket(fileno=fd) for fd in fds]
+
+
+@contextlib.contextmanager
+def handed(ns: Namespace, device: str = "eth0") -> Iterator[dict[str, socket.socket]]:
+    """The three sockets by name."""
+    text, sockets = asked(ns, f"{device}\n".encode())
+    assert text == "ok\n"
+    try:
+        yield dict(zip(PROGRAMS, sockets, strict=True))
+    finally:
+        for s in sockets:
+            s.close()
+
+
+def drained(sock: socket.socket, seconds: float = 0.0) -> list[bytes]:
+    """All frames that are there; waits up to `seconds` for the first."""
+    found: list[bytes] = []
+    while select.select([sock], [], [], 0 if found else seconds)[0]:
+        found.append(sock.recv(2048))
+    return found
+
+
+def statistics(sock: socket.socket) -> tuple[int, int]:
+    """(frames that the filter let through, those of them that were dropped) since the last look."""
+    data = sock.getsockopt(263, 6, 8)
+    return int.from_bytes(data[:4], sys.byteorder), int.from_bytes(data[4:], sys.byteorder)
+
+
+def wait_for(path: Path, seconds: float = 30.0) -> None:
+    end = time.monotonic() + seconds
+    while not path.exists():
+        assert time.monotonic() < end, f"{path} never came"
+        time.sleep(0.02)
