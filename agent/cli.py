@@ -101,6 +101,14 @@ def _parser() -> argparse.ArgumentParser:
     capture.add_argument("--user", metavar="USER", help="what root becomes, with CAP_NET_RAW and nothing else; default nobody")
     capture.set_defaults(command=_capture)
 
+    replay = sub.add_parser("replay", help="run the detectors over a capture or a log, and tell what they find as events")
+    replay.add_argument("file", type=Path, metavar="FILE", help="pcap, pcapng, or a log (syslog, journalctl); also gzipped")
+    replay.add_argument("--json", action="store_true", help="one JSON object a line, fields under their ECS names")
+    replay.add_argument("--me", type=_address, metavar="ADDRESS", help="whose capture it is, e.g. 192.0.2.10 or 192.0.2.10/24")
+    replay.add_argument("--gateway", type=_address, metavar="ADDRESS", help="the office's way out when it was made")
+    replay.add_argument("--site-config", type=Path, metavar="FILE", help="an agent's config: its time zone, whom it vouches for")
+    replay.set_defaults(command=_replay)
+
     doctor = sub.add_parser("doctor", help="test this box in lines that can be read aloud on the phone")
     doctor.add_argument("--config", type=Path, metavar="FILE")
     doctor.add_argument("--data-dir", type=Path, metavar="DIR")
@@ -114,6 +122,16 @@ def _duration(text: str) -> float:
         return parse_duration(text)
     except ValueError:
         raise argparse.ArgumentTypeError(f'"{text}" is not a duration (try 50ms)') from None
+
+
+def _address(text: str) -> str:
+    """An address, or one with the length of its network behind it."""
+    import ipaddress
+
+    try:
+        return str(ipaddress.ip_interface(text)) if "/" in text else str(ipaddress.ip_address(text))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f'"{text}" is not an address (try 192.0.2.1)') from None
 
 
 def _listen(text: str) -> str:
@@ -309,6 +327,22 @@ def _print_events(reader: Any, args: argparse.Namespace, zone: Any) -> int:
     if not shown:
         print("ronda: no such events are in the journal", file=sys.stderr)
     return 0
+
+
+# -- replay -------------------------------------------------------------------------------------------------------------------
+
+
+def _replay(args: argparse.Namespace) -> int:
+    from agent import replay
+
+    said = replay.Said(args.me or "", (args.gateway or "").partition("/")[0])
+    if args.site_config:
+        from agent.config import load_config
+        from collectors import KINDS
+
+        config = load_config(args.site_config, KINDS)
+        said = said._replace(code=config.site, timezone=config.office.timezone)
+    return replay.run(args.file, said, as_json=args.json)
 
 
 # -- capture ------------------------------------------------------------------------------------------------------------------

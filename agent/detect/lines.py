@@ -58,8 +58,8 @@ def moment(line: str | bytes, now: float, zone: tzinfo = UTC) -> float | None:
             return int(_json(text)["__REALTIME_TIMESTAMP"]) / 1e6
         except (KeyError, ValueError, TypeError, OverflowError):
             return None
-    read = split(text)
-    return _moment(read.when, now, zone) if read else None
+    read = split(text) or _WHEN.match(text[:MAX_LINE])  # routers write lines that are timed, and no syslog otherwise
+    return _moment(read.when if isinstance(read, Line) else read["when"], now, zone) if read else None
 
 
 def split(line: str | bytes) -> Line | None:
