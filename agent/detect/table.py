@@ -2,7 +2,23 @@
 
 from collections.abc import Callable
 
+from agent.detect.arp import ArpAnomaly, ArpPoisoning
+from agent.detect.conflicts import IpConflict
+from agent.detect.devices import NewDevice
+from agent.detect.gateway import GatewayMac
 from agent.detect.model import Detector, Vouched
+from agent.detect.neighbours import NeighbourDrift
+from agent.detect.storms import BroadcastStorm
+from agent.detect.sweeps import ArpSweep
 
-LAN: tuple[Callable[[Vouched], Detector], ...] = ()  # a detector's class; made anew for each task
+LAN: tuple[Callable[[Vouched], Detector], ...] = (  # a detector's class; made anew for each task
+    GatewayMac,
+    IpConflict,
+    ArpAnomaly,
+    ArpPoisoning,
+    ArpSweep,
+    NewDevice,
+    NeighbourDrift,
+    BroadcastStorm,
+)
 HOST: tuple[Callable[[Vouched], Detector], ...] = ()
