@@ -3,6 +3,7 @@
 import contextlib
 import select
 import socket
+import struct
 import subprocess
 import sys
 import time
@@ -10,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from agent.capture.filter import PROGRAMS
+from agent.wire.icmp import checksum
 from tests.lab.netns import Lab, Namespace
 
 HELPER = [sys.executable, "-I", "-m", "agent.capture"]
@@ -23,6 +25,8 @@ class Wire:
     def __init__(self, lab: Lab, ipv6: bool = False) -> None:
         self.box, self.peer = lab.namespace("box", ipv6=ipv6), lab.namespace("peer", ipv6=ipv6)
         lab.link(self.box, "eth0", f"{BOX}/24", self.peer, "eth0", f"{PEER}/24")
+        self.box.ip("route", "add", "default", "via", PEER)
+        self.path = lab.directory / "capture.sock"  # where a listening helper is asked
         self.box_mac, self.peer_mac = (mac(ns) for ns in (self.box, self.peer))
 
 
@@ -38,6 +42,16 @@ def raw(ns: Namespace, device: str = "eth0") -> socket.socket:
         s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)
     s.bind((device, 0))
     return s
+
+
+def syn(target: str, n: int = 0, port: int = 9) -> bytes:
+    """A SYN from the n-th of many hosts behind the peer, fit for the kernel to answer."""
+    addresses = socket.inet_aton(f"198.51.{n >> 8 & 255}.{n & 255}") + socket.inet_aton(BOX)
+    ports = struct.pack("!HHIIBB", 1024 + n % 60000, port, 1, 0, 0x50, 2)
+    tcp = ports + struct.pack("!HHH", 512, checksum(addresses + struct.pack("!HH", 6, 20) + ports + struct.pack("!HHH", 512, 0, 0)), 0)
+    head = bytes.fromhex("4500 0028 0000 4000 4006")
+    ip = head + struct.pack("!H", checksum(head + b"\0\0" + addresses)) + addresses
+    return bytes.fromhex(target.replace(":", "")) + bytes.fromhex("020000000099 0800") + ip + tcp
 
 
 def asked(ns: Namespace, line: bytes, *, prefix: tuple[str, ...] = ()) -> tuple[str, list[socket.socket]]:
