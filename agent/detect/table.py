@@ -6,6 +6,7 @@ from agent.detect.arp import ArpAnomaly, ArpPoisoning
 from agent.detect.conflicts import IpConflict
 from agent.detect.devices import NewDevice
 from agent.detect.gateway import GatewayMac
+from agent.detect.logins import BruteForce
 from agent.detect.model import Detector, Vouched
 from agent.detect.neighbours import NeighbourDrift
 from agent.detect.storms import BroadcastStorm
@@ -21,4 +22,4 @@ LAN: tuple[Callable[[Vouched], Detector], ...] = (  # a detector's class; made a
     NeighbourDrift,
     BroadcastStorm,
 )
-HOST: tuple[Callable[[Vouched], Detector], ...] = ()
+HOST: tuple[Callable[[Vouched], Detector], ...] = (BruteForce,)
