@@ -1,4 +1,4 @@
-"""arp_anomaly, L03: ARP as no honest stack sends it. arp_poisoning, L04: what only the router's own table shows.
+"""ARP as no honest stack sends it (arp_anomaly, L03); and what only the router's own table shows (arp_poisoning, L04).
 
 Law: an anomaly is evidence for others' findings and "low" alone. Per sender, five in a minute. Honest are: probes with sender 0.0.0.0 (RFC
 5227; some come from another source MAC), questions asked of one host to see whether it is still there (RFC 1122 2.3.2.1), announcements,

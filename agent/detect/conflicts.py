@@ -1,4 +1,4 @@
-"""ip_conflict, L02: two devices have one address, so that now the one and now the other is reached.
+"""Two devices have one address, and now the one is reached, now the other (ip_conflict, L02).
 
 Law: a change alone is none: addresses are given on. Two MACs must take turns on one address (two changes within ten minutes), and both must
 answer an active probe (ARP with sender 0.0.0.0, RFC 5227: no cache is changed by it). Without a probe's answer it is told unconfirmed.

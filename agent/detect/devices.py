@@ -1,4 +1,4 @@
-"""new_device, L08: something is on the network that wasn't in two weeks.
+"""Something is on the network that wasn't there in two weeks (new_device, L08).
 
 Law: learning is silent, for LEARN seconds from the first look; only then is a device news, once, and never more than `info`. One that has
 come is sure only by three frames over two minutes, or when DHCP gave it an address. Random MACs (locally administered: telephones are

@@ -1,4 +1,4 @@
-"""gateway_mac, L01: the way out of the office has another MAC than it had. Somebody may have put himself between.
+"""The way out of the office has another MAC than it had (gateway_mac, L01). Somebody may have put himself between.
 
 Law: who has been there longest is never accused: the finding's source is the new MAC. Three kinds of observation are kept apart:
     table  what a kernel sends to: ours by its neighbour table, in a stranger's capture whoever sends to an address afar

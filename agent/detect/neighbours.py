@@ -1,4 +1,4 @@
-"""neighbour_drift, L16: what routers and switches say of themselves (MNDP, LLDP, CDP) has changed, or is older than it may be.
+"""What routers and switches say of themselves has changed, or is older than it may be (neighbour_drift, L16; MNDP, LLDP, CDP).
 
 Law: what a device says of itself is easily forged and mostly true: never more than "medium". Told are
     version   software below the least that the operator accepts (`trust.versions`)

@@ -1,4 +1,4 @@
-"""broadcast_storm, L15: frames for everybody drown the network, because cables make a loop or one device has gone mad.
+"""Frames for everybody drown the network, because cables make a loop or one device has gone mad (broadcast_storm, L15).
 
 Law: a rate alone proves nothing. Told are
     storm          over 500 frames for everybody a second, for ten seconds; where fifty PCs boot together, many speak and none repeats

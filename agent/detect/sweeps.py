@@ -1,4 +1,4 @@
-"""arp_sweep, L10: somebody asks for one address after the other, most of which nobody has: he is looking who is there.
+"""Somebody asks for one address after the other, most of which nobody has: he looks who is there (arp_sweep, L10).
 
 Law: 25 addresses in 30 seconds by one MAC, of which 60 % were never seen alive. Never told: a gateway that looks for whom somebody outside
 knocks, this box, the scanners that the operator vouches for, announcements. Probes with sender 0.0.0.0 (RFC 5227) are how Ronda looks, a
