@@ -24,6 +24,7 @@ from agent.budget import Ration
 from agent.buffer import Buffer
 from agent.collector import Env, Kind
 from agent.config import AgentConfig, ConfigError, EventsConfig, discover, load_config, schema, show, task_name
+from agent.custody import Custody
 from agent.delivery import Centre, Delivery, this_boot
 from agent.diagnosis import Office, Verdict
 from agent.eventlane import EXIT as CENTRE
@@ -32,6 +33,7 @@ from agent.events import Events
 from agent.exposition import render
 from agent.journal import Journal
 from agent.model import Batch, Event, Metric, Sample
+from agent.pseudonyms import Masker
 from agent.registry import Registry
 from agent.scheduler import Scheduler, Task, wanted
 from agent.segments import InUse
@@ -128,6 +130,12 @@ class Diagnosis:
         return diagnosis.samples(self.verdict, self.changes)
 
 
+def _key_file(config: AgentConfig) -> Path | None:
+    """That of pseudonyms, where the config names one."""
+    given = config.events.key_file if config.events else None
+    return Path(given) if given else None
+
+
 class App:
     """One running agent; also the `Site` that the pages show."""
 
@@ -151,6 +159,7 @@ class App:
         self.syslog: Syslog | None = None  # where the config says so
         self.lane: EventLane | None = None  # of events to the centre
         self._data_dir = data_dir
+        self._mask, self._custody = Masker(data_dir, _key_file(self.config)), Custody(data_dir)
         self._buffer: Buffer | None = None
         self._ration = Ration(data_dir)
         self._process = ProcessCollector(registry=None)
@@ -326,6 +335,7 @@ class App:
         told = self.config.events
         self.config, self.admin, self.lan = config, admin, lan
         logs.setup(config.log.level, config.log.format)
+        self._mask.use(_key_file(config))
         self.scheduler.swap(built)
         self._pace()
         await self._reconnect(config)
@@ -385,7 +395,7 @@ class App:
         """The second exit of events, where the config names one. (Both are where an exit's cursor is counted on.)"""
         collector = config.events.collector if config.events else None
         if config.events and collector and self.events:
-            source = JournalSource(self.events.journal)
+            source = JournalSource(self.events.journal, self._mask)
             self.syslog = Syslog(self.env, collector, config.events.tls, source, self.events.now)
             self.syslog.start()
         self._name_exits()
@@ -438,7 +448,7 @@ class App:
     def _post_events(self, delivery: Delivery) -> None:
         """Events go to the centre on the same connection; from it they learn the true time."""
         if self.events:
-            self.lane = delivery.mail = EventLane(self.env.clock, self.events.journal, self.events.base, delivery.wake)
+            self.lane = delivery.mail = EventLane(self.env.clock, self.events.journal, self.events.base, delivery.wake, self._mask)
             self.events.centre_base = delivery.base
 
     async def _reconnect(self, config: AgentConfig) -> None:
@@ -465,6 +475,16 @@ class App:
             await self.centre.tidy()
         if self.events:
             await self.events.tidy()
+            await self._see_to_findings(self.events)
+
+    async def _see_to_findings(self, events: Events) -> None:
+        """What people have decided is journalled; what is held is kept, and the rest goes in time."""
+        for decision in await asyncio.to_thread(self._custody.news):
+            self.tell(decision.event())
+            await events.flush()
+            await asyncio.to_thread(self._custody.journalled, decision)
+        now, base = self.env.clock.monotonic(), events.base()
+        await asyncio.to_thread(self._custody.tidy, now, None if base is None else now + base)
 
     def _pace(self) -> None:
         """Has probes and push go as fast as their uplinks can bear."""
@@ -558,6 +578,7 @@ class App:
         own = [self.state.problem, self.centre.problem if self.centre else "", self._buffer.problem if self._buffer else ""]
         own += [self._ration.problem]
         own += [f"events: {self.lane.problem}" if self.lane and self.lane.problem else ""]
+        own += [self._mask.problem, self._custody.problem]
         own += [self.events.journal.problem if self.events else "", self.syslog.problem if self.syslog else ""]
         return [*self._reload_problems, *filter(None, own), *self.admin.problems()]
 

@@ -110,10 +110,14 @@ class PushConfig:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class EventsConfig:
-    """A second exit for events. With `push` they go to the centre by themselves, whether this is here or not."""
+    """A second exit for events. With `push` they go to the centre by themselves, whether this is here or not.
+
+    key_file: the key of pseudonyms (agent/pseudonyms.py), so that a new box keeps them; without it the box has one of its own
+    """
 
     syslog: Text = ""  # tls://host[:6514] or tcp://host[:601]; RFC 5424 with octet counting
     tls: PushTls = dataclasses.field(default_factory=PushTls)
+    key_file: File | None = None
 
     def problems(self) -> Iterable[tuple[str, str]]:
         try:

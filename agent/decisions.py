@@ -17,7 +17,7 @@ from typing import Any
 
 from agent import files
 from agent.detect.suppressions import DAY, MAX_DAYS, Suppression
-from agent.model import Event
+from agent.model import Event, Severity
 
 log = logging.getLogger("ronda.decisions")
 
@@ -57,7 +57,8 @@ class Decision:
         kind, text = WHATS[self.what]
         until = _day(self.until)
         fields = {"subject": self.id, "person": self.person, "reason": self.reason, **({"until": until} if self.until else {})}
-        return Event(kind, "info", text.format(until=until), fields, self.at, self.at)
+        severity: Severity = "warning" if self.what == "unmask" else "info"
+        return Event(kind, severity, text.format(until=until), fields, self.at, self.at)
 
 
 def _day(at: float) -> str:
@@ -160,6 +161,19 @@ def give(path: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
+def forget(directory: Path, now: float) -> int:
+    """Blanks which condition was accepted, where that is over: an address or a MAC stays no longer than it is of use. Raises OSError."""
+    if not any(d.key and d.until < now for d in read(directory)):
+        return 0
+    with _held(directory):
+        known = read(directory)
+        gone = [d.number for d in known if d.key and d.until < now]
+        kept = [dataclasses.replace(d, key="") if d.number in gone else d for d in known]
+        files.replace(directory / NAME, b"".join(map(_line, kept)), durable=True)
+        (directory / NAME).chmod(0o600)
+    return len(gone)
+
+
 def told(directory: Path) -> int:
     """The number up to which the agent has journalled them."""
     try:
@@ -202,7 +216,7 @@ class Watch:
 
 def suppressions(decisions: Iterable[Decision]) -> list[Suppression]:
     """What was accepted: that condition, and no other."""
-    accepted = [d for d in decisions if d.what == "accept"]
+    accepted = [d for d in decisions if d.what == "accept" and d.key]
     return [Suppression(d.rule, min(d.until, d.at + MAX_DAYS * DAY), d.reason, key=d.key, by=d.id) for d in accepted]
 
 

@@ -263,6 +263,13 @@ class Mail(Protocol):
     def failed(self, why: str) -> None:
         """The next can't be read, or got no answer: it is not due for a while."""
 
+    def stamp(self) -> list[tuple[str, str]]:
+        """Headers that the next request should carry, whatever it is: the chain's head, where it has moved."""
+        ...
+
+    def stamped(self, headers: Sequence[tuple[str, str]]) -> None:
+        """The centre has them."""
+
 
 class Delivery:
     """Takes rows and gets them to the centre. `refresh` has the whole picture told again, after a silence."""
@@ -599,8 +606,11 @@ class Delivery:
         """Sends a WriteRequest; what became of it, if that is done or refused. Raises Stumble for what is to be tried again."""
         if not (self._client.connected and self.centre.compared):
             await self._connect()
-        reply = await self._request([*_HEADERS, *self._credentials()], compress(request), lane)
+        stamp = self.mail.stamp() if self.mail else []
+        reply = await self._request([*_HEADERS, *self._credentials(), *stamp], compress(request), lane)
         answer = judge(reply)
+        if self.mail and answer.action == "done":
+            self.mail.stamped(stamp)
         if stubborn and answer.outcome == "server":
             answer = answer._replace(action="refuse")
         if answer.action == "again":

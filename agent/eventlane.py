@@ -3,6 +3,7 @@
 Law: the cursor moves only when the receiver says that it has stored them, up to which number of which journal. What it answers otherwise:
 a refusal of events halves the letter until the poisoned one is found, which is counted and passed over; a receiver that takes no events
 at all (a bare Prometheus, say) is asked again once an hour, and they stay in the journal; all else is tried again with growing pauses.
+What leaves is masked (agent/pseudonyms.py), and says the head of the journal's chain (agent/wire/chain.py), where that has moved.
 """
 
 import json
@@ -17,6 +18,8 @@ from agent.config import PushConfig
 from agent.delivery import CREDENTIALS, Answer, Letter, credentials, retry_after, way_to
 from agent.httpclient import Client, Reply
 from agent.journal import Journal
+from agent.pseudonyms import Mask
+from agent.wire import chain
 from agent.wire import event as lines
 from agent.wire.event import Entry
 
@@ -39,6 +42,7 @@ class Sent(NamedTuple):
 
     journal: str
     entries: Sequence[Entry]
+    headers: Sequence[tuple[str, str]] = ()
 
     @property
     def last(self) -> int:
@@ -79,10 +83,11 @@ def _said(body: bytes) -> dict[str, Any]:
 
 
 class EventLane:
-    """`learn` has the journal learn the true time; `wake` has Delivery look whether something is due."""
+    """`learn` has the journal learn the true time; `wake` has Delivery look whether something is due; `mask` hides who is who."""
 
-    def __init__(self, clock: Clock, journal: Journal, learn: Callable[[], object], wake: Callable[[], None]) -> None:
-        self._clock, self._journal, self._learn, self._wake = clock, journal, learn, wake
+    def __init__(self, clock: Clock, journal: Journal, learn: Callable[[], object], wake: Callable[[], None], mask: Mask) -> None:
+        self._clock, self._journal, self._learn, self._wake, self._mask = clock, journal, learn, wake, mask
+        self._stamped = ""  # the head that the centre has
         self._sent: Sent | None = None
         self._retry_at = 0.0
         self._alarm: Cancellable | None = None
@@ -103,9 +108,21 @@ class EventLane:
             journal.delivered(EXIT, journal.id, last, 0)
             return None
         self._sent = Sent(journal.id, entries)
-        body, encoding = lines.pack([lines.encode(journal.placed(entry), abroad=True) for entry in entries])
-        headers = [("Content-Type", "application/x-ndjson"), ("Ronda-Site", journal.site), ("Ronda-Journal", journal.id)]
+        body, encoding = lines.pack([lines.encode(self._mask(journal.placed(entry)), abroad=True) for entry in entries])
+        headers = [
+            ("Content-Type", "application/x-ndjson"),
+            ("Ronda-Journal", journal.id),
+            *(self.stamp() or [("Ronda-Site", journal.site)]),
+        ]
+        self._sent = self._sent._replace(headers=headers)
         return Letter(PATH, [*headers, *([("Content-Encoding", encoding)] if encoding else [])], body)
+
+    def stamp(self) -> list[tuple[str, str]]:
+        head = str(self._journal.head or "")
+        return [] if head == self._stamped else [("Ronda-Site", self._journal.site), (chain.HEADER, head)]
+
+    def stamped(self, headers: Sequence[tuple[str, str]]) -> None:
+        self._stamped = dict(headers).get(chain.HEADER, self._stamped)
 
     def answered(self, reply: Reply) -> None:
         """What became of the last letter."""
@@ -114,6 +131,7 @@ class EventLane:
         answer = judge(reply, sent.journal, sent.last)
         if answer.action == "done":
             self._journal.delivered(EXIT, sent.journal, sent.last, len(sent.entries))
+            self.stamped(sent.headers)
             self._most = min(MOST, self._most * 2)
             self._well()
         elif answer.action == "refuse" and len(sent.entries) > 1:

@@ -619,8 +619,13 @@ def _beyond(segment: _Segment, cursor: int) -> int:
 
 
 def _parsed(seed: int, data: bytes) -> Iterator[Entry]:
-    """The entries in a segment's bytes; what is whole but no event (a newer version wrote it) is passed over."""
-    for stored in codec.scan(seed, data):
+    """The entries in a segment's bytes."""
+    return _entries(codec.scan(seed, data))
+
+
+def _entries(records: Iterable[codec.Stored]) -> Iterator[Entry]:
+    """What is whole but no event (a newer version wrote it) is passed over."""
+    for stored in records:
         try:
             entry = lines.decode(stored.data)
         except EventError as e:
@@ -647,7 +652,8 @@ class Reader:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self.site = self.journal = ""
+        self.site = self.journal = self._named = ""
+        self.saved: Head | None = None  # the chain's head, as journal.json has it
         self._boots: dict[str, float] = {}
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
@@ -659,14 +665,30 @@ class Reader:
                 self.journal = journal
                 yield from (self._placed(entry) for entry in self._of(f"{journal}-{first}.seg") if entry.seq > after)
 
+    def lines(self) -> Iterator[bytes]:
+        """All lines as stored, oldest first: of the newest journal only. `journal`, `site` and `saved` are known with the first."""
+        self._read_state()
+        found = sorted(match.groups() for p in self.directory.iterdir() if (match := _NAME.fullmatch(p.name)))
+        newest = self._named or max(((self.directory / f"{j}-{n}.seg").stat().st_mtime, j) for j, n in found)[1] if found else ""
+        self.journal = self._named or newest
+        for journal, first in found:
+            if journal == self.journal:
+                yield from (stored.data for stored in self._stored(f"{journal}-{first}.seg"))
+
     def _read_state(self) -> None:
+        self._named, self.saved = "", None
         try:
             data = (self.directory / "journal.json").read_bytes()
-            self._boots, self.site = _load(data, None).boots, str(json.loads(data)["site"])
+            state = _load(data, None)
+            self._boots, self.site = state.boots, str(json.loads(data)["site"])
+            self._named, self.saved = state.journal, state.head
         except (FileNotFoundError, *_DAMAGED):
             self._boots = {}
 
     def _of(self, name: str) -> Iterator[Entry]:
+        return _entries(self._stored(name))
+
+    def _stored(self, name: str) -> Iterator[codec.Stored]:
         try:
             data = (self.directory / name).read_bytes()
             self.site = codec.read_header(data).site or self.site
@@ -674,7 +696,7 @@ class Reader:
             return
         except codec.SegmentError:
             pass  # a damaged header: the records say whose they are, by the header of another
-        yield from _parsed(codec.seed(self.site), data)
+        yield from codec.scan(codec.seed(self.site), data)
 
     def _placed(self, entry: Entry) -> Entry:
         base = self._boots.get(entry.boot) if entry.unsure else None

@@ -25,6 +25,7 @@ from agent.delivery import pause
 from agent.httpclient import MAX_ADDRESSES, SHAKEN, receive, send, traffic
 from agent.journal import Journal
 from agent.model import Metric, Sample
+from agent.pseudonyms import Mask
 from agent.tls import ClientTls
 from agent.wire import rfc5424
 from agent.wire.event import Entry
@@ -69,15 +70,15 @@ class Source(Protocol):
 
 
 class JournalSource:
-    """This box's journal."""
+    """This box's journal, masked."""
 
-    def __init__(self, journal: Journal) -> None:
-        self._journal = journal
+    def __init__(self, journal: Journal, mask: Mask) -> None:
+        self._journal, self._mask = journal, mask
 
     def letters(self, limit: int) -> Sequence[Letter]:
         journal = self._journal
         found = journal.after(journal.cursor(EXIT), limit)
-        return [Letter(entry.seq, journal.site, journal.id, journal.placed(entry)) for entry in found]
+        return [Letter(entry.seq, journal.site, journal.id, self._mask(journal.placed(entry))) for entry in found]
 
     def sent(self, letters: Sequence[Letter]) -> None:
         self._journal.delivered(EXIT, letters[-1].journal, letters[-1].number, len(letters))

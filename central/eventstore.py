@@ -1,9 +1,13 @@
 """The centre's events: what every site has told, each once, with its own times and when it came. One SQLite file.
 
-Law: an event is known by (site, journal, number): told again, it is the same one. `add` returns when a power cut can't take it back.
-Rows are only added; what is older than KEEP goes. Times are arguments.
+Law: an event is known by (site, journal, number): told again, it is the same one. `add` and `anchor` return when a power cut can't take it
+back. Rows are only added; what is older than KEEP goes. Times are arguments.
+
+Anchors are the heads of the sites' chains (agent/wire/chain.py) as they were told: what a site changes later contradicts them. Who tells
+another head for a number that has one has a breach, which is kept, and an event of the centre's own.
 """
 
+import collections
 import json
 import sqlite3
 import threading
@@ -12,11 +16,24 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from agent.model import Event
+from agent.wire.chain import Told
 from agent.wire.event import SEVERITIES, Entry
 
 KEEP = 5 * 366 * 86400.0  # seconds: reports, claims and audits need years
 LATE = 60.0  # seconds between the event and its coming
-VERSION = 1
+VERSION = 2
+ANCHORS_A_DAY = 5000  # of a site; more can't be honest
+OWN = "00000000"  # the journal of what the centre itself says of a site
+ANCHORS = """
+CREATE TABLE anchors (
+    site TEXT NOT NULL, journal TEXT NOT NULL, seq INTEGER NOT NULL, head TEXT NOT NULL, received REAL NOT NULL,
+    PRIMARY KEY (site, journal, seq)
+) WITHOUT ROWID;
+CREATE TABLE breaches (
+    site TEXT NOT NULL, journal TEXT NOT NULL, seq INTEGER NOT NULL, known TEXT NOT NULL, told TEXT NOT NULL, received REAL NOT NULL,
+    PRIMARY KEY (site, journal, seq, told)
+) WITHOUT ROWID;
+"""
 SCHEMA = """
 CREATE TABLE events (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
@@ -48,12 +65,21 @@ class Kept(NamedTuple):
     late: bool
 
 
+class Breach(NamedTuple):
+    """A site has told two heads for one number."""
+
+    number: int
+    known: str
+    told: str
+
+
 class EventStore:
     """Safe from several threads; each call may wait for the disk. Raises StoreError where it refuses."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
         self._lock = threading.Lock()
+        self._anchored: collections.Counter[str] = collections.Counter()  # by site, since the last tidying
         if not read_only:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         try:
@@ -63,16 +89,16 @@ class EventStore:
             if version > VERSION:
                 raise StoreError(f"{path} is from a newer version of Ronda")
             if not read_only:
-                self._prepare(new=version == 0)
+                self._prepare(version)
         except sqlite3.Error as e:
             raise StoreError(f"{path} can't be used: {e}") from None
 
-    def _prepare(self, *, new: bool) -> None:
+    def _prepare(self, version: int) -> None:
         self._db.execute("PRAGMA journal_mode = WAL")
         self._db.execute("PRAGMA synchronous = FULL")
         self._db.execute("PRAGMA busy_timeout = 5000")
-        if new:
-            self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+        if version < VERSION:
+            self._db.executescript(f"BEGIN; {SCHEMA if version == 0 else ''} {ANCHORS} PRAGMA user_version = {VERSION}; COMMIT;")
 
     def add(self, site: str, journal: str, entries: Sequence[Entry], now: float) -> int:
         """Stores what is not there yet, all or nothing. Returns how many that were."""
@@ -90,6 +116,57 @@ class EventStore:
                     self._db.execute("ROLLBACK")
                 raise StoreError(f"{self.path}: {e}") from None
             return self._db.total_changes - before
+
+    # -- anchors ----------------------------------------------------------------------------------------------------------
+
+    def anchor(self, site: str, told: Told, now: float) -> Breach | None:
+        """Keeps a head that a site has told. A Breach where it has told another for that number, and this is the first time it does."""
+        with self._lock:
+            if self._anchored[site] >= ANCHORS_A_DAY:
+                return None
+            try:
+                known = self._known(site, told)
+                if known == told.digest:
+                    return None
+                self._anchored[site] += 1
+                if known is None:
+                    self._db.execute("INSERT INTO anchors VALUES (?, ?, ?, ?, ?)", [site, told.journal, told.number, told.digest, now])
+                    return None
+                about = [site, told.journal, told.number, known, told.digest, now]
+                new = self._db.execute("INSERT OR IGNORE INTO breaches VALUES (?, ?, ?, ?, ?, ?)", about).rowcount
+            except sqlite3.Error as e:
+                raise StoreError(f"{self.path}: {e}") from None
+        return Breach(told.number, known, told.digest) if new else None
+
+    def _known(self, site: str, told: Told) -> str | None:
+        where = [site, told.journal, told.number]
+        row = self._db.execute("SELECT head FROM anchors WHERE site = ? AND journal = ? AND seq = ?", where).fetchone()
+        return str(row[0]) if row else None
+
+    def anchors(self, journal: str, first: int, last: int) -> list[tuple[str, int, str, float]]:
+        """(site, number, head, when it came) of a journal's anchors with these numbers, in order."""
+        asked = "SELECT site, seq, head, received FROM anchors WHERE journal = ? AND seq BETWEEN ? AND ? ORDER BY seq"
+        try:
+            with self._lock:
+                return [tuple(row) for row in self._db.execute(asked, [journal, first, last])]
+        except sqlite3.Error as e:
+            raise StoreError(f"{self.path}: {e}") from None
+
+    def breaches(self) -> dict[str, int]:
+        """How many each site has."""
+        try:
+            with self._lock:
+                return dict(self._db.execute("SELECT site, count(*) FROM breaches GROUP BY site ORDER BY site").fetchall())
+        except sqlite3.Error as e:
+            raise StoreError(f"{self.path}: {e}") from None
+
+    def say(self, site: str, event: Event, now: float) -> None:
+        """Adds what the centre itself says of a site."""
+        with self._lock:
+            row = self._db.execute("SELECT max(seq) FROM events WHERE site = ? AND journal = ?", [site, OWN]).fetchone()
+        self.add(site, OWN, [Entry(int(row[0] or 0) + 1, event)], now)
+
+    # -- events -----------------------------------------------------------------------------------------------------------
 
     def find(self, *, site: str = "", kind: str = "", severity: str = "", since: float = 0.0) -> Iterator[Kept]:
         """By the time that they happened, oldest first. `severity`: this one and those that are graver."""
@@ -128,7 +205,9 @@ class EventStore:
     def tidy(self, now: float) -> int:
         """Lets go of what came too long ago. Returns how many that were."""
         with self._lock:
+            self._anchored.clear()
             try:
+                self._db.execute("DELETE FROM anchors WHERE received < ?", [now - KEEP])
                 return self._db.execute("DELETE FROM events WHERE received < ?", [now - KEEP]).rowcount
             except sqlite3.Error as e:
                 raise StoreError(f"{self.path}: {e}") from None

@@ -3,7 +3,8 @@
 Law: /api/v1/write passes through unchanged, and so does the answer with its Date and Retry-After: the agents' rules hold as if they spoke
 to the store. Events are acknowledged once a power cut can't take them back. With a file of tokens each site is who its token says, and
 tells samples and events under no other name (403); without one only this machine itself is spoken to. Bodies, connections and waits
-are bounded.
+are bounded. Both may carry Ronda-Site and Ronda-Chain, the head of the site's journal (agent/wire/chain.py): it is kept before the answer,
+and a site that tells another head for the same number is said (chain_mismatch) and counted.
 
     HEAD, POST /api/v1/write    the store's answer; 503 while it can't be reached
     POST /api/v1/events         lines of agent/wire/event.py, under Ronda-Site and Ronda-Journal. 200 {"journal": "…", "acknowledged": 42,
@@ -37,16 +38,17 @@ from agent.clock import SystemClock
 from agent.collector import Env, Failure
 from agent.config import EventsConfig
 from agent.httpclient import Client, Reply, Url, Way, parse_url
+from agent.model import Event
 from agent.net import Net
 from agent.structure import loads, parse_listen
 from agent.syslog import Letter, Syslog
 from agent.webconfig import WebConfig
 from agent.webserver import Limits, ListenError, Request, Response, Server, say
+from agent.wire import chain, remote_write
 from agent.wire import event as lines
-from agent.wire import remote_write
 from agent.wire.event import Entry, EventError
 from central import runbooks
-from central.eventstore import EventStore, StoreError
+from central.eventstore import Breach, EventStore, StoreError
 from central.tokens import Tokens, TokensError
 
 log = logging.getLogger("ronda.gateway")
@@ -65,6 +67,7 @@ MAX_EVENTS = 1000  # in a request
 PROTOBUF = ("", "application/x-protobuf", "application/x-protobuf;proto=prometheus.writerequest")
 MAX_SAMPLES_BYTES = 16 << 20  # of a request, unpacked
 SAY_EVERY = 600.0  # seconds between two lines of the log about one token
+SITE = re.compile(r"[a-z0-9-]{1,40}")
 AT_ONCE = 256 << 10  # what is larger is looked through in a thread, so that others don't wait
 LIMITS = Limits(
     connections=4096, per_peer=4096, connections_per_second=500.0, requests_per_second=2000.0, all_connections_per_second=500.0,
@@ -138,6 +141,7 @@ class Gateway:
             return say(401, "who are you? Send your site's token (push.token_file)", ("WWW-Authenticate", "Bearer"))
         if site and (name := request.headers.get("ronda-site", site)) != site:
             return self._not_its_own(site, name)
+        await self._anchor(request, site)
         if request.path == WRITE and request.method in ("POST", "HEAD"):
             return await self._foreign(request, site) or await self._write(request)
         if request.path == EVENTS and request.method == "POST":
@@ -158,6 +162,20 @@ class Gateway:
             self._said[site] = now
             log.warning("the token of %s is used to tell of %r: refused; is it on the wrong box?", site, name[:40])
         return say(403, f"this token is {site}'s, but what comes with it says " + (f'site "{name[:40]}"' if name else "no site"))
+
+    async def _anchor(self, request: Request, site: str) -> None:
+        """Keeps the head of the site's chain. Who is in trouble with that is not refused: its samples and events are worth more."""
+        told = chain.parse(request.headers.get("ronda-chain", ""))
+        name = request.headers.get("ronda-site", site)
+        if told is None or not SITE.fullmatch(name):
+            return
+        try:
+            if breach := await asyncio.to_thread(self.events.anchor, name, told, self._now()):
+                log.error("%s tells another head for number %d of its journal %s", name, breach.number, told.journal)
+                await asyncio.to_thread(self.events.say, name, _mismatch(told, breach, self._now()), self._now())
+                self.came()
+        except StoreError as e:
+            log.error("the head of %s's journal can't be kept: %s", name, e)
 
     # -- samples --
 
@@ -220,8 +238,24 @@ class Gateway:
             "# TYPE ronda_gateway_events_stored_total counter", f"ronda_gateway_events_stored_total {self.stored}",
             "# HELP ronda_gateway_events_repeated_total Events that had been stored before, and came again.",
             "# TYPE ronda_gateway_events_repeated_total counter", f"ronda_gateway_events_repeated_total {self.again}",
+            "# HELP ronda_gateway_chain_mismatches_total Heads of a site's journal that contradict what it had told before.",
+            "# TYPE ronda_gateway_chain_mismatches_total counter",
+            *(f'ronda_gateway_chain_mismatches_total{{site="{site}"}} {n}' for site, n in self._breaches().items()),
         ]  # fmt: skip
         return "\n".join(out) + "\n"
+
+    def _breaches(self) -> dict[str, int]:
+        try:
+            return self.events.breaches()
+        except StoreError as e:
+            log.error("what contradicts the anchors can't be counted: %s", e)
+            return {}
+
+
+def _mismatch(told: chain.Told, breach: Breach, now: float) -> Event:
+    text = "this site tells another head for a number of its journal: lines were changed, or its disk was put back to an older state"
+    fields = {"journal": told.journal, "number": str(breach.number), "known": breach.known, "told": breach.told}
+    return Event("chain_mismatch", "critical", text, fields, now, now)
 
 
 def _other_site(body: bytes, site: str) -> str | None:
@@ -236,7 +270,7 @@ def _letter(request: Request, site: str) -> tuple[str, str, list[Entry]]:
     found = lines.unpack(request.body, request.headers.get("content-encoding", "").strip().lower())
     if not found:  # the doctor asks whether events are taken here
         return name, journal, []
-    if not re.fullmatch(r"[a-z0-9-]{1,40}", name):
+    if not SITE.fullmatch(name):
         raise EventError("Ronda-Site: not the name of a site")
     if not re.fullmatch(r"[0-9a-f]{8}", journal):
         raise EventError("Ronda-Journal: not the name of a journal")

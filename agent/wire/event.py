@@ -8,7 +8,8 @@ an older centre understands. Every text is valid UTF-8 afterwards.
      "task": "link", "labels": {…}, "fields": {…}, "unsure": true, "boot": "…", "mono": 1234.5}
 
 `unsure`: no clock that anybody vouched for gave these times. Within the boot `boot` the event was last seen at `mono` of its monotonic
-clock: whoever learns the true time while that boot lasts can put it right. Neither leaves the box.
+clock: whoever learns the true time while that boot lasts can put it right. Neither leaves the box; nor does `prev`, the chain of a
+journal's lines (agent/wire/chain.py).
 """
 
 import dataclasses
@@ -23,8 +24,9 @@ from agent.model import Event, Severity
 
 SEVERITIES: tuple[Severity, ...] = ("critical", "warning", "info")
 MAX_LINE = 32 << 10  # bytes of a line
-MAX_MESSAGE, MAX_VALUE, MAX_NAME, MAX_FIELDS = 500, 1000, 64, 32  # characters; fields, and labels
-MAX_FIELDS_SIZE = 2000  # characters of all fields together, beside at most one for each that is over
+MAX_MESSAGE, MAX_VALUE, MAX_NAME = 500, 1000, 64  # characters
+MAX_FIELDS, MAX_LABELS = 64, 32
+MAX_FIELDS_SIZE = 4000  # characters of all fields together, beside at most one for each that is over
 MAX_COUNT = 1 << 53
 LATEST = 253402214400.0  # the year 9999 but for its last day, so that it can be told in every zone
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,31}")
@@ -100,7 +102,7 @@ def decode(line: bytes) -> Entry:
     first = _number(said, "first", 0.0, LATEST)
     last = _number(said, "last", first, LATEST) if "last" in said else first
     event = Event(
-        _kind(said), _severity(said), _string(said, "message", MAX_MESSAGE), _strings(said, "fields"), first, last,
+        _kind(said), _severity(said), _string(said, "message", MAX_MESSAGE), _strings(said, "fields", MAX_FIELDS), first, last,
         _whole(said, "count") if "count" in said else 1,
     )  # fmt: skip
     unsure = said.get("unsure", False)
@@ -109,7 +111,7 @@ def decode(line: bytes) -> Entry:
     boot = _string(said, "boot", 64) if "boot" in said else ""
     mono = _number(said, "mono", 0.0, 1e12) if "mono" in said else 0.0
     task = _string(said, "task", 200) if "task" in said else ""
-    return Entry(_whole(said, "seq"), event, task, _strings(said, "labels"), unsure, boot, mono)
+    return Entry(_whole(said, "seq"), event, task, _strings(said, "labels", MAX_LABELS), unsure, boot, mono)
 
 
 def _no_number(text: str) -> float:
@@ -151,10 +153,10 @@ def _string(said: Mapping[str, Any], name: str, most: int) -> str:
     return value
 
 
-def _strings(said: Mapping[str, Any], name: str) -> dict[str, str]:
+def _strings(said: Mapping[str, Any], name: str, most: int) -> dict[str, str]:
     value = said.get(name, {})
-    if not isinstance(value, dict) or len(value) > MAX_FIELDS:
-        raise EventError(f"{name}: not an object of at most {MAX_FIELDS} texts")
+    if not isinstance(value, dict) or len(value) > most:
+        raise EventError(f"{name}: not an object of at most {most} texts")
     return {key: _string(value, key, MAX_VALUE) for key in value if _name(key, name)}
 
 

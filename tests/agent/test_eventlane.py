@@ -79,7 +79,7 @@ class Site(Bench):
     @contextlib.asynccontextmanager
     async def telling(self):
         async with self.running() as made:
-            self.lane = made.mail = EventLane(self.clock, self.journal, lambda: None, made.wake)
+            self.lane = made.mail = EventLane(self.clock, self.journal, lambda: None, made.wake, lambda entry: entry)
             self.delivery = made
             yield self
         self.lane.close()

@@ -103,6 +103,10 @@ def test_tls_settings_need_tls():
 # --- the exit ------------------------------------------------------------------------------------------------------------------
 
 
+def _as_it_is(entry):
+    return entry
+
+
 class Box:
     """A box's journal and its exit, without an agent around them."""
 
@@ -111,7 +115,11 @@ class Box:
         self.journal.exits = {EXIT}
         env = Env(SystemClock(), Net(), Path("/"))
         self.exit = Syslog(
-            env, Collector("127.0.0.1", port, trust is not None), trust or ClientTls(), JournalSource(self.journal), time.time
+            env,
+            Collector("127.0.0.1", port, trust is not None),
+            trust or ClientTls(),
+            JournalSource(self.journal, lambda entry: entry),
+            time.time,
         )
         self.n = self.journal.last
 
