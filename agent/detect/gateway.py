@@ -130,6 +130,12 @@ class _Gateway:
         if self.leader not in self.pinned:
             self.leader = mac
 
+    def changed_hands(self, claim: _Claim) -> bool:
+        """Nothing is pinned yet, and still: packets from afar came by the one, and come by the other now."""
+        leader = self.claims.get(self.leader) or self.carriers.get(self.leader)
+        before = leader.traces.get("ip") if leader else None
+        return before is not None and before.count >= PIN_SEEN and "ip" in claim.traces
+
     def crowded(self, at: float) -> bool:
         return len(self.newcomers) == CROWD and at - self.newcomers[0] <= CROWD_WITHIN
 
@@ -143,7 +149,7 @@ class GatewayMac(Plain):
         self._ground = Ground()
         self._gateways: Table[str, _Gateway] = Table(GATEWAYS)
         self._names: Table[str, Name] = Table(64)
-        self._local: Table[str, bool] = Table(WAYS)  # addresses that ARP showed to be on the wire; kept where nobody told us
+        self._local: Table[str, bool] = Table(WAYS)  # addresses that ARP showed to be on the wire; kept where no gateway is known
         self._ways: Table[tuple[Kind, str], tuple[str, int]] = Table(WAYS)  # the same: by which MAC an address afar is reached
         self._telling = Telling()
         self._now = 0.0
@@ -196,7 +202,7 @@ class GatewayMac(Plain):
     def _arp(self, who: str, mac: str, frame: Frame, at: float) -> Iterator[Said]:
         if who in self._ground.gateways:
             yield from self._heard(who, "arp", mac, at, frame)
-        elif not self._ground.told and host_address(who):
+        elif not self._ground.gateways and host_address(who):
             self._local.put(who, True)
 
     def _answered(self, seen: ArpProbe, at: float) -> Iterator[Said]:
@@ -223,8 +229,8 @@ class GatewayMac(Plain):
 
     def _way(self, source: str, target: str, frame: Frame, at: float) -> Iterable[Said]:
         if frame.direction == "out" or not host_mac(frame.target):
-            return () if self._ground.told else self._stray("table", target, frame.target, frame, at)
-        if not self._ground.told:
+            return () if self._ground.gateways else self._stray("table", target, frame.target, frame, at)
+        if not self._ground.gateways:
             return [*self._stray("table", target, frame.target, frame, at), *self._stray("ip", source, frame.source, frame, at)]
         return self._brought(source, frame, at) if self._ground.afar(source) else ()
 
@@ -239,7 +245,7 @@ class GatewayMac(Plain):
     def _stray(self, kind: Kind, far: str, mac: str, frame: Frame, at: float) -> Iterator[Said]:
         """Where nobody told us who the gateway is: the way to one and the same address afar has another MAC than before."""
         mac = host_mac(mac)
-        if not mac or not host_address(far) or far in self._local:
+        if not mac or not host_address(far) or far in self._local or self._ground.near(far) or far in self._ground.addresses:
             return
         before, count = self._ways.get((kind, far)) or (mac, 0)
         if before == mac or count < PIN_SEEN:
@@ -320,14 +326,14 @@ class GatewayMac(Plain):
             return
         claim.told = True
         grade = self._grade(gateway, mac, claim)
-        pinned = bool(gateway.pinned) or not self._ground.told
+        pinned = bool(gateway.pinned) or where == UNKNOWN or gateway.changed_hands(claim)
         agree = len(claim.traces) > 1 or (claim.probed and "arp" in claim.traces)
         confidence: Confidence = ("certain" if gateway.pinned else "likely") if agree else "likely" if gateway.pinned else "unknown"
         fields = {"source.mac": mac, "ronda.old_mac": gateway.leader, "ronda.new_mac": mac, "ronda.sources": ",".join(sorted(claim.traces))}
         if where != UNKNOWN:
             fields["ronda.gateway"] = where
         finding = Finding(
-            self.rule.name, f"{where} {mac}", grade, confidence, _message(grade, pinned), confirmed=pinned and agree, fields=fields,
+            self.rule.name, f"{where} {mac}", grade, confidence, _message(grade, bool(gateway.pinned)), confirmed=pinned and agree, fields=fields,
             source=mac, frames=claim.frames,
         )  # fmt: skip
         yield from self._telling.say(finding, at)

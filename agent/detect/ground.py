@@ -61,7 +61,7 @@ class Ground(Here):
         self._up: bool | None = None
         self._wires: tuple[Wire, ...] = ()
         self.flapped = float("-inf")
-        self.told = False  # whether anybody has said where we are: nobody does in the replay of a stranger's capture
+        self.told = False  # whether anybody has said where we are
 
     def feel(self, seen: Carrier, at: float) -> None:
         """The first word on the cable is no change of it."""
