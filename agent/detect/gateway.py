@@ -332,9 +332,10 @@ class GatewayMac(Plain):
         fields = {"source.mac": mac, "ronda.old_mac": gateway.leader, "ronda.new_mac": mac, "ronda.sources": ",".join(sorted(claim.traces))}
         if where != UNKNOWN:
             fields["ronda.gateway"] = where
+        message = _message(grade, bool(gateway.pinned))
         finding = Finding(
-            self.rule.name, f"{where} {mac}", grade, confidence, _message(grade, bool(gateway.pinned)), confirmed=pinned and agree, fields=fields,
-            source=mac, frames=claim.frames,
+            self.rule.name, f"{where} {mac}", grade, confidence, message, confirmed=pinned and agree, fields=fields, source=mac,
+            frames=claim.frames,
         )  # fmt: skip
         yield from self._telling.say(finding, at)
 
