@@ -71,8 +71,9 @@ class Ground(Here):
 
     def _renew(self) -> None:
         super()._renew()
-        self.told = True
-        said = {text for _, network in self._networks.items() for text in network.networks}
+        networks = [network for _, network in self._networks.items()]
+        self.told = any(network.device or network.gateways for network in networks)  # a replay that knows no way out names no device
+        said = {text for network in networks for text in network.networks}
         self._wires = tuple(wire for text in sorted(said) if (wire := _wire(text)))
 
     @property

@@ -94,7 +94,7 @@ class Surroundings:
         networks = self._networks(me, gateway, wire)
         why.append(f"on the wire: {', '.join(networks)}" if networks else "no network is known to be on the wire")
         resolvers = self._resolvers.get(gateway, ())
-        network = Network("replay", self._mac(me), (me,) if me else (), networks, (gateway,) if gateway else (), resolvers)
+        network = Network("", self._mac(me), (me,) if me else (), networks, (gateway,) if gateway else (), resolvers)
         return Guess(network, tuple(why))
 
     def _most_asked(self, why: list[str]) -> str:
