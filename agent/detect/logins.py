@@ -10,7 +10,7 @@ import collections
 import dataclasses
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from agent.detect.lines import TRIES
 from agent.detect.model import Coverage, Finding, Grade, Plain, Rule, Said, Table, Vouched
@@ -100,8 +100,8 @@ class Session:
 
 
 class BruteForce(Plain):
-    rule = Rule("brute_force", "H01", "1", "authentication", ("T1110", "T1078"), quiet=HOUR)
-    wants = (Login,)
+    rule: ClassVar[Rule] = Rule("brute_force", "H01", "1", "authentication", ("T1110", "T1078"), quiet=HOUR)
+    wants: ClassVar[tuple[type, ...]] = (Login,)
 
     def __init__(self, vouched: Vouched = Vouched()) -> None:  # noqa: B008  (frozen)
         self._vouched = vouched

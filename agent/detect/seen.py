@@ -256,12 +256,16 @@ class Listeners(NamedTuple):
 
 
 class FileState(NamedTuple):
-    """`digest` "" where it can't be read. packaged: it is as its package brought it (dpkg's md5sums), None: of no package."""
+    """`digest` "" where it can't be read. packaged: it is as its package brought it (dpkg's md5sums), None: of no package.
+
+    age: seconds since its content, owner or mode was last changed, as the kernel has it (ctime); -1: not known
+    """
 
     digest: str
     mode: int
     owner: int
     packaged: bool | None = None
+    age: float = -1.0
 
 
 class Files(NamedTuple):
@@ -274,9 +278,10 @@ class Files(NamedTuple):
 
 
 class Packages(NamedTuple):
-    """When the package manager last changed something: seconds ago; -1: not known."""
+    """When the package manager last changed something: seconds ago; -1: not known. began: when that work of it did, seconds ago."""
 
     ago: float
+    began: float = -1.0
 
 
 class Firewall(NamedTuple):
@@ -289,12 +294,17 @@ class Firewall(NamedTuple):
 
 
 class Updates(NamedTuple):
-    """Pending security updates; ages in seconds, -1: not known. lists: since package lists were last fetched."""
+    """Pending security updates; ages in seconds, -1: not known. lists: since package lists were last fetched.
+
+    names: "package version" of those that are pending; why: a reason that not all is known, as coverage has them, "" if all is
+    """
 
     pending: int
     oldest: float
     lists: float
     reboot: bool
+    names: tuple[str, ...] = ()
+    why: str = ""
 
 
 class TimeState(NamedTuple):

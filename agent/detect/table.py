@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 from agent.detect.arp import ArpAnomaly, ArpPoisoning
+from agent.detect.changed import AccountsChanged, KeysChanged, PersistenceChanged, SetuidNew, SudoersChanged
 from agent.detect.conflicts import IpConflict
 from agent.detect.devices import NewDevice
 from agent.detect.gateway import GatewayMac
+from agent.detect.listeners import NewListener
 from agent.detect.logins import BruteForce
 from agent.detect.model import Detector, Vouched
 from agent.detect.neighbours import NeighbourDrift
+from agent.detect.posture import ClockWrong, FirewallOff, RootDiskBad, UpdatesPending, UsbDevice
 from agent.detect.storms import BroadcastStorm
 from agent.detect.sweeps import ArpSweep
 
@@ -22,4 +25,17 @@ LAN: tuple[Callable[[Vouched], Detector], ...] = (  # a detector's class; made a
     NeighbourDrift,
     BroadcastStorm,
 )
-HOST: tuple[Callable[[Vouched], Detector], ...] = (BruteForce,)
+HOST: tuple[Callable[[Vouched], Detector], ...] = (
+    BruteForce,
+    NewListener,
+    AccountsChanged,
+    SudoersChanged,
+    KeysChanged,
+    PersistenceChanged,
+    SetuidNew,
+    FirewallOff,
+    UpdatesPending,
+    ClockWrong,
+    RootDiskBad,
+    UsbDevice,
+)
