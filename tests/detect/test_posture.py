@@ -1,12 +1,12 @@
 """Listeners, firewall, updates, clock, root disk, USB: each true case with its benign twin."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import pytest
 
 from agent.detect.listeners import KNOWN_AFTER, NewListener
-from agent.detect.model import Finding, Said
+from agent.detect.model import Detector, Finding, Said
 from agent.detect.posture import DAY, HOUR, ClockWrong, FirewallOff, RootDiskBad, UpdatesPending, UsbDevice
 from agent.detect.seen import Firewall, Listener, Listeners, RootDisk, TimeState, Updates, Usb
 
