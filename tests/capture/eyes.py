@@ -23,11 +23,17 @@ class Wire:
     """`box` captures, `peer` is the rest of the LAN; frames go out of the peer's end, or the box's own."""
 
     def __init__(self, lab: Lab, ipv6: bool = False) -> None:
+        self.lab = lab
         self.box, self.peer = lab.namespace("box", ipv6=ipv6), lab.namespace("peer", ipv6=ipv6)
         lab.link(self.box, "eth0", f"{BOX}/24", self.peer, "eth0", f"{PEER}/24")
         self.box.ip("route", "add", "default", "via", PEER)
         self.path = lab.directory / "capture.sock"  # where a listening helper is asked
         self.box_mac, self.peer_mac = (mac(ns) for ns in (self.box, self.peer))
+
+    def listen(self) -> None:
+        """A helper that goes on answering, in the box."""
+        self.box.start("capture", *HELPER, f"--listen={self.path}")
+        wait_for(self.path)
 
 
 def mac(ns: Namespace, device: str = "eth0") -> str:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import socket
-import sys
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
@@ -13,7 +12,7 @@ import pytest
 from agent.capture import reader as reading
 from agent.capture.reader import Allowance, Blind, Reader, ask, device_problem
 from agent.clock import SystemClock
-from tests.capture.eyes import Wire, raw, syn, wait_for
+from tests.capture.eyes import Wire, raw, syn
 from tests.lab.netns import Lab
 
 ARP = bytes.fromhex("ffffffffffff 020000000099 0806 0001 0800 06 04 0001 020000000099 c0000201 000000000000 c000024d")
@@ -58,8 +57,7 @@ def test_time_that_goes_back_gives_nothing_and_breaks_nothing() -> None:
 def wire(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
     with Lab(tmp_path_factory.mktemp("reader")) as lab:
         made = Wire(lab)
-        made.box.start("capture", sys.executable, "-I", "-m", "agent.capture", f"--listen={made.path}")
-        wait_for(made.path)
+        made.listen()
         yield made
 
 
