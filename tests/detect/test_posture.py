@@ -219,8 +219,6 @@ def test_a_new_kind_of_usb_device() -> None:
         (UpdatesPending, {"hours": 3}), (UpdatesPending, {"hours": {"x": "y"}}), (UsbDevice, {"classes": 4, "open": []}), (UsbDevice, {}),
     ],
 )  # fmt: skip
-def test_another_lifes_nonsense_is_refused(
-    detector: type[NewListener | FirewallOff | UpdatesPending | UsbDevice], said: dict[str, Any]
-) -> None:
+def test_another_lifes_nonsense_is_refused(detector: Callable[[], Detector], said: dict[str, Any]) -> None:
     with pytest.raises((ValueError, TypeError, KeyError, AttributeError)):
         detector().recall(said, 0.0)
