@@ -26,7 +26,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if words and (beside := _beside(words[0])):
             return beside(words[1:])
-        args = _parser().parse_args(words)
+        args = _parser(words).parse_args(words)
         return int(args.command(args))
     except ConfigError as e:
         print(e, file=sys.stderr)
@@ -51,7 +51,7 @@ def _beside(word: str) -> Callable[[Sequence[str]], int] | None:
     return command
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="ronda", description="Watches an office's network from inside.", epilog="At the centre: ronda central --help"
     )
@@ -94,6 +94,10 @@ def _parser() -> argparse.ArgumentParser:
     events.add_argument("--config", type=Path, metavar="FILE", help="for the office's time zone; default: this machine's")
     events.add_argument("--data-dir", type=Path, metavar="DIR")
     events.set_defaults(command=_events)
+    if argv[:1] == ["events"]:  # what else can be done with them is in a file of its own
+        from agent.eventcli import add_commands
+
+        add_commands(events)
 
     capture = sub.add_parser("capture", help="hand the agent the sockets that it sees the LAN with, on boxes without systemd; as root")
     capture.add_argument("--listen", required=True, metavar="PATH", help="the agent looks for /run/ronda/capture.sock")
@@ -277,8 +281,9 @@ async def _look(kind: Kind, config: Any, args: argparse.Namespace) -> dict[str, 
 
 def _events(args: argparse.Namespace) -> int:
     from agent.journal import Reader
+    from agent.state import data_directory
 
-    directory = (args.data_dir or _data_dir()) / "journal"
+    directory = (args.data_dir or data_directory()) / "journal"
     zone = None
     if args.config:
         import zoneinfo
@@ -293,17 +298,6 @@ def _events(args: argparse.Namespace) -> int:
         return _fail(f"there is no journal in {directory}: name the data directory of the agent that runs here with --data-dir")
     except OSError as e:
         return _fail(f"{directory} can't be read: {e.strerror}; try it as root, or as the user that the agent runs as")
-
-
-def _data_dir() -> Path:
-    """Where this user's agent keeps its data; else where the service does."""
-    from agent.state import SERVICE_DIRECTORY, default_directory
-
-    own = default_directory()
-    try:
-        return own if (own / "journal").is_dir() or not (SERVICE_DIRECTORY / "journal").is_dir() else SERVICE_DIRECTORY
-    except PermissionError:  # the service's is there, and not ours to see: reading it will say so
-        return SERVICE_DIRECTORY
 
 
 def _print_events(reader: Any, args: argparse.Namespace, zone: Any) -> int:

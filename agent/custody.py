@@ -5,13 +5,15 @@ nobody vouches for. All methods wait for the disk: call them in a thread. A disk
 """
 
 import logging
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from agent import decisions
 from agent.decisions import Decision, Watch
 from agent.evidence import Evidence
 from agent.journal import Reader
+from agent.wire import chain
 from agent.wire import event as lines
 from agent.wire.event import Entry, EventError
 
@@ -50,14 +52,22 @@ class Custody:
         self._tidied = mono
         try:
             held = decisions.holds(self._watch.look(), now)
-            for name in held:
-                self.evidence.hold(name, of_incident(Reader(self._data / "journal"), name))
+            if held:
+                self._keep(list(held))
             self.evidence.tidy(now, held)
             self.evidence.bound(held)
             decisions.forget(self._data, now)
             self.problem = ""
         except (OSError, ValueError) as e:
             self._failed(e)
+
+    def _keep(self, held: Sequence[str]) -> None:
+        """What has come of incidents that are held. One look at the journal for all."""
+        reader = Reader(self._data / "journal")
+        for name, found in of_incidents(reader, held).items():
+            had = len(self.evidence.lines(name))
+            if self.evidence.hold(name, found) > had and (proof := proved(reader, found, self.evidence.proof(name))):
+                self.evidence.keep_proof(name, proof)
 
     def _failed(self, error: Exception) -> None:
         self.failures += 1
@@ -67,18 +77,27 @@ class Custody:
         self.problem = said
 
 
-def of_incident(reader: Reader, name: str) -> Iterator[bytes]:
-    """The journal's lines, as stored, that are of an incident. Raises OSError."""
-    return (line for line in reader.lines() if _names(line, name))
+def of_incidents(reader: Reader, names: Collection[str]) -> dict[str, list[bytes]]:
+    """The journal's lines, as stored, that are of these incidents. Raises OSError."""
+    found: dict[str, list[bytes]] = {name: [] for name in names}
+    wanted = re.compile(b"|".join(f'"{re.escape(name)}"'.encode() for name in names))
+    for line in reader.lines():
+        if wanted.search(line):
+            for entry in decoded([line]):
+                for name in names:
+                    if is_of(entry, name):
+                        found[name].append(line)
+    return found
 
 
-def _names(line: bytes, name: str) -> bool:
-    if f'"{name}"'.encode() not in line:
-        return False
-    try:
-        return is_of(lines.decode(line), name)
-    except EventError:
-        return False
+def proved(reader: Reader, found: Sequence[bytes], kept: chain.Proof | None) -> chain.Proof | None:
+    """That these lines are of the journal's chain: proved anew, else the kept proof brought up to date; None: neither can be."""
+    next(reader.lines(), b"")  # so that its name is known
+    new = chain.prove(reader.journal, reader.lines(), chain.number(found[0])) if found else None
+    if new and new.covers(found):
+        return new
+    old = chain.extend(kept, reader.lines()) if kept else None
+    return old if old and old.covers(found) else None
 
 
 def is_of(entry: Entry, name: str) -> bool:

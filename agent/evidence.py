@@ -4,7 +4,8 @@ Law: what is kept is raw, so it is bounded in size and in days: MAX_BYTES and KE
 (agent/decisions.py) longer, until the day that was named. A disk that refuses is counted and said; detection goes on.
 
 In the data directory's `evidence`, by the incident's id: `<id>.pcap`, its packets; `<id>.json`, what they are of; `<id>.lines`, the
-journal's lines as stored, only where it is held: the journal lets go of its own after 30 days. All methods wait for the disk.
+journal's lines as stored, and `<id>.proof`, that they are of its chain, only where it is held: the journal lets go of its own after 30
+days. All methods wait for the disk.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from typing import Any
 from agent import files
 from agent.decisions import give
 from agent.detect.casebook import MAX_FRAMES, Kept, Outcome
-from agent.wire import pcap
+from agent.wire import chain, pcap
 
 log = logging.getLogger("ronda.evidence")
 
@@ -26,6 +27,7 @@ MAX_BYTES = 8 << 20  # of all that nobody holds
 MAX_HELD = 16 << 20  # of what is held: then no more can be
 KEEP = 30 * 86400.0  # seconds
 MAX_FRAME = 1600  # bytes of a packet: an Ethernet frame; whatever is longer is cut
+SUFFIXES = (".pcap", ".json", ".lines", ".proof")
 ID = re.compile(r"[A-Z0-9]{2,8}-\d{4}-\d{4}(-\d{1,4})?")
 
 
@@ -63,6 +65,8 @@ class Evidence:
             return True
         try:
             self._make_directory()
+            if self._has(outcome.id) >= len(outcome.frames):
+                return True
             data = capture(outcome.frames)
             about = self._about(outcome, data)
             files.replace(self.path(outcome.id, ".pcap"), data)
@@ -73,6 +77,14 @@ class Evidence:
             return False
         self._problem = ""
         return True
+
+    def _has(self, name: str) -> int:
+        """How many packets are kept of an incident: after a restart the casebook begins with none."""
+        try:
+            said = json.loads(self.path(name, ".json").read_bytes()[:4096])
+            return int(said["packets"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return 0
 
     def _make_directory(self) -> None:
         if not self.directory.exists():
@@ -122,6 +134,24 @@ class Evidence:
         except FileNotFoundError:
             return []
 
+    def keep_proof(self, name: str, proof: chain.Proof) -> None:
+        """The proof of the chain for what is held: the journal's lines that it needs go after 30 days."""
+        path = self.path(name, ".proof")
+        files.replace(path, json.dumps(proof.dump()).encode(), durable=True)
+        path.chmod(0o600)
+        give(path)
+
+    def proof(self, name: str) -> chain.Proof | None:
+        """The one that was kept; None: none, or it can't be read."""
+        try:
+            with self.path(name, ".proof").open("rb") as f:
+                return chain.load_proof(json.loads(f.read(MAX_BYTES)))
+        except FileNotFoundError:
+            return None
+        except (ValueError, RecursionError) as e:
+            log.error("the proof of %s can't be read: %s", name, e)
+            return None
+
     def held_bytes(self, held: Collection[str]) -> int:
         return sum(size for _, _, size in self._sizes(held, of_held=True))
 
@@ -133,9 +163,8 @@ class Evidence:
         for when, name, _ in self._sizes(held, of_held=False):
             if 0 < when < now - KEEP:
                 gone += self._remove(name)
-            elif (lines := self.path(name, ".lines")).exists():  # no longer held: the journal has its own
-                lines.unlink(missing_ok=True)
-                gone += 1
+            else:  # no longer held: the journal has its own
+                gone += self._remove(name, (".lines", ".proof"))
         return gone
 
     def bound(self, held: Collection[str]) -> None:
@@ -153,14 +182,14 @@ class Evidence:
         found = []
         for name in self.names():
             if (name in held) == of_held:
-                stats = [path.stat() for suffix in (".pcap", ".json", ".lines") if (path := self.path(name, suffix)).exists()]
+                stats = [path.stat() for suffix in SUFFIXES if (path := self.path(name, suffix)).exists()]
                 size = sum(max(4096, stat.st_size) for stat in stats)
                 found.append((max((stat.st_mtime for stat in stats), default=0.0), name, size))
         return found
 
-    def _remove(self, name: str) -> int:
+    def _remove(self, name: str, suffixes: Sequence[str] = SUFFIXES) -> int:
         gone = 0
-        for suffix in (".pcap", ".json", ".lines"):
+        for suffix in suffixes:
             path = self.path(name, suffix)
             if path.exists():
                 path.unlink()

@@ -32,6 +32,15 @@ def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
     return (Path(base) if base else Path("~/.local/state").expanduser()) / "ronda"
 
 
+def data_directory() -> Path:
+    """Where this user's agent keeps its data; else where the service does."""
+    own = default_directory()
+    try:
+        return own if (own / "journal").is_dir() or not (SERVICE_DIRECTORY / "journal").is_dir() else SERVICE_DIRECTORY
+    except PermissionError:  # the service's is there, and not ours to see: reading it will say so
+        return SERVICE_DIRECTORY
+
+
 class Last(NamedTuple):
     """The run before this one: when it was last known to live (wall seconds; 0: there was none), whether it ended well, in which boot."""
 

@@ -62,9 +62,9 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 def _add_gateway(sub: Any, argv: Sequence[str]) -> None:
     gateway = sub.add_parser("gateway", help="where sites push to: samples go on to the store, events are kept")
     if argv[:1] == ["gateway"]:
-        from central.gateway import add_arguments
+        from central.gateway import add_arguments as add_gateways
 
-        add_arguments(gateway)
+        add_gateways(gateway)
     gateway.set_defaults(command=_later("central.gateway", "gateway_command"))
 
     token = sub.add_parser("token", help="make the token by which the gateway knows a site; it is shown once")
@@ -84,6 +84,13 @@ def _add_gateway(sub: Any, argv: Sequence[str]) -> None:
     events.add_argument("--json", action="store_true", help="one JSON object a line")
     events.add_argument("--data-dir", type=Path, metavar="DIR", help="the gateway's, or that of `ronda central up`")
     events.set_defaults(command=_later("central.gateway", "events_command"))
+
+    verify = sub.add_parser("verify", help="what a bundle of `ronda events export` proves; exit 1 where it does not")
+    if argv[:1] == ["verify"]:
+        from central.verify import add_arguments
+
+        add_arguments(verify)
+    verify.set_defaults(command=_later("central.verify", "verify_command"))
 
 
 def _duration(text: str) -> float:

@@ -65,6 +65,15 @@ class Kept(NamedTuple):
     late: bool
 
 
+class Anchor(NamedTuple):
+    """A head that a site has told, and when."""
+
+    site: str
+    number: int
+    head: str
+    received: float
+
+
 class Breach(NamedTuple):
     """A site has told two heads for one number."""
 
@@ -143,12 +152,14 @@ class EventStore:
         row = self._db.execute("SELECT head FROM anchors WHERE site = ? AND journal = ? AND seq = ?", where).fetchone()
         return str(row[0]) if row else None
 
-    def anchors(self, journal: str, first: int, last: int) -> list[tuple[str, int, str, float]]:
-        """(site, number, head, when it came) of a journal's anchors with these numbers, in order."""
+    def anchors(self, journal: str, first: int, last: int) -> list[Anchor]:
+        """A journal's anchors with these numbers, in order. None in a file that an older gateway keeps."""
         asked = "SELECT site, seq, head, received FROM anchors WHERE journal = ? AND seq BETWEEN ? AND ? ORDER BY seq"
         try:
             with self._lock:
-                return [tuple(row) for row in self._db.execute(asked, [journal, first, last])]
+                if self._db.execute("PRAGMA user_version").fetchone()[0] < VERSION:
+                    return []
+                return [Anchor(*row) for row in self._db.execute(asked, [journal, first, last])]
         except sqlite3.Error as e:
             raise StoreError(f"{self.path}: {e}") from None
 

@@ -429,7 +429,7 @@ def _fail(message: str) -> int:
 # -- looking at them ---------------------------------------------------------------------------------------------------------------
 
 
-def _places(given: Path | None) -> list[Path]:
+def places(given: Path | None) -> list[Path]:
     """Where events may be: in a gateway's own directory, and in that of `ronda central up`."""
     from agent.state import default_directory
 
@@ -440,9 +440,9 @@ def events_command(args: argparse.Namespace) -> int:
     """`ronda central events`."""
     from agent import show
 
-    kept = [path for place in _places(args.data_dir) if (path := place / "events.sqlite").exists()]
+    kept = [path for place in places(args.data_dir) if (path := place / "events.sqlite").exists()]
     if not kept:
-        looked = " or ".join(map(str, _places(args.data_dir)))
+        looked = " or ".join(map(str, places(args.data_dir)))
         print(f"ronda central events: there are no events in {looked}: name the gateway's --data-dir", file=sys.stderr)
         return 2
     if len(kept) > 1:

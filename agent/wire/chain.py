@@ -10,10 +10,11 @@ line for a head that is known takes 2**128 tries.
 
 import base64
 import hashlib
+import itertools
 import json
 import re
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 HEADER = "Ronda-Chain"
 TOLD_BYTES = 16
@@ -146,3 +147,68 @@ def heads(start: bytes, digests: Iterable[tuple[int, bytes]]) -> Iterator[Head]:
     for n, found in digests:
         on = step(on, found)
         yield Head(n, on)
+
+
+# -- a proof -----------------------------------------------------------------------------------------------------------------------
+
+
+class ChainError(ValueError):
+    """Not a proof; str() says why."""
+
+
+class Proof(NamedTuple):
+    """start: the head that the first line stands on; digests: of all lines from there to the chain's head, by number."""
+
+    journal: str
+    start: bytes
+    digests: tuple[tuple[int, bytes], ...]
+
+    def dump(self) -> dict[str, Any]:
+        return {"journal": self.journal, "start": text(self.start), "digests": [[n, text(d)] for n, d in self.digests]}
+
+    def covers(self, lines: Iterable[bytes]) -> bool:
+        known = dict(self.digests)
+        return all(known.get(number(line)) == digest(line) for line in lines)
+
+
+def prove(journal: str, lines: Iterable[bytes], first: int) -> Proof | None:
+    """The proof from this number on, of the whole journal's lines; None: it is not there, is of no chain, or the chain is broken."""
+    rest = itertools.dropwhile(lambda line: number(line) < first, lines)
+    head = next(rest, b"")
+    start = before(head)
+    if start is None or number(head) != first:
+        return None
+    return _walked(Proof(journal, start, ()), itertools.chain((head,), rest))
+
+
+def extend(proof: Proof, lines: Iterable[bytes]) -> Proof:
+    """The proof with the journal's lines that have come since; itself where they do not go on from it."""
+    last = proof.digests[-1][0] if proof.digests else 0
+    return _walked(proof, (line for line in lines if number(line) > last)) or proof
+
+
+def _walked(proof: Proof, lines: Iterable[bytes]) -> Proof | None:
+    end = [*heads(proof.start, proof.digests)]
+    walk = Walk(end[-1].digest if end else proof.start)
+    for line in lines:
+        walk.take(line)
+    return None if walk.broken else proof._replace(digests=(*proof.digests, *walk.digests.items()))
+
+
+def load_proof(said: Mapping[str, Any]) -> Proof:
+    """Raises ChainError."""
+    try:
+        digests = tuple((int(n), _hash(found)) for n, found in said["digests"])
+        proof = Proof(str(said["journal"]), _hash(said["start"]), digests)
+    except (KeyError, TypeError, ValueError) as e:
+        raise ChainError(f"not a proof: {e!r:.80}") from None
+    if any(after <= n for (n, _), (after, _) in itertools.pairwise(digests)):
+        raise ChainError("its numbers do not ascend")
+    return proof
+
+
+def _hash(said: str) -> bytes:
+    found = base64.urlsafe_b64decode(said + "=")
+    if len(found) != 32:
+        raise ValueError("not a SHA-256")
+    return found
