@@ -842,7 +842,7 @@ def _polls(start: float, end: float, what: Callable[[float], seen.Observation], 
 def backdoor(rng: random.Random) -> Steps:
     yield from _polls(0.0, HOUR * 25, lambda _: seen.Listeners(USUAL + CLIENTS), 300.0)
     at = 25 * HOUR
-    yield at + 60, BEGIN  # it must last two looks
+    yield at, BEGIN
     yield from _polls(at, at + 300, lambda _: seen.Listeners((*USUAL, *CLIENTS, seen.Listener("tcp", "0.0.0.0", 4444, "/tmp/.x/nc", 33))))
 
 
@@ -959,7 +959,7 @@ def stick_plugged(rng: random.Random) -> Steps:
 
 def modem_again(rng: random.Random) -> Steps:
     """The modem that is always there drops off and comes back."""
-    yield from _polls(0.0, 26 * HOUR, lambda at: seen.Usb({"1-2": "hub"} | ({"1-1": "network"} if int(at) % 7200 else {})), 300.0)
+    yield from _polls(0.0, 26 * HOUR, lambda at: seen.Usb({"1-2": "hub"} | ({"1-1": "network"} if int(at) % 7200 or not at else {})), 300.0)
 
 
 # -- what makes no sense -----------------------------------------------------------------------------------------------------------
