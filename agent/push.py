@@ -56,7 +56,8 @@ EACH_MINUTE = frozenset({
 })  # fmt: skip
 STATE = "\0state"  # no task has this name
 METERED = (  # what 60 series are spent on, in this order
-    HEARTBEAT, "ronda_site_state", "ronda_verdict", "ronda_condition_active", "ronda_probe_success", "ronda_probe_reason_info",
+    HEARTBEAT, "ronda_site_state", "ronda_verdict", "ronda_condition_active", "ronda_condition_opened_timestamp_seconds",
+    "ronda_probe_success", "ronda_probe_reason_info",
     "ronda_link_carrier", "ronda_samples_undelivered_total", "ronda_buffer_oldest_timestamp_seconds", "ronda_push_clock_offset_seconds",
     "ronda_budget_used_bytes", "ronda_budget_limit_bytes", "ronda_budget_push_slowed",
     "ronda_icmp_packets_lost_total", "ronda_icmp_packets_sent_total", "ronda_probe_duration_seconds",

@@ -40,10 +40,15 @@ ACTIVE = Metric(
     "Whether a detector's condition holds now, by the grade that it is told with; rules that never had one have no series.",
     labels=("rule", "severity"),
 )
+OPENED = Metric(
+    "ronda_condition_opened_timestamp_seconds",
+    "When the oldest open case of a rule got its id, which says that time, by the grade that it is told with.",
+    labels=("rule", "severity"),
+)
 LEARNING = Metric("ronda_detector_learning", "Whether a detector is still learning: what it finds is told as info.", labels=("detector",))
 SUPPRESSED = Metric("ronda_findings_suppressed_total", "Findings that somebody had accepted beforehand.", "counter", ("rule",))
 LIMITED = Metric("ronda_findings_limited_total", "Findings that were not told one by one: too many.", "counter", ("rule",))
-METRICS = (ACTIVE, LEARNING, SUPPRESSED, LIMITED)
+METRICS = (ACTIVE, OPENED, LEARNING, SUPPRESSED, LIMITED)
 
 
 class Kept(NamedTuple):
@@ -83,7 +88,9 @@ class Ids:
 
 @dataclasses.dataclass(slots=True)
 class Case:
-    """One condition. first, last: monotonic; `told` "": not yet; paged: how grave it was when it last had a person woken."""
+    """One condition. first, last: monotonic; `told` None: not yet; paged: how grave it was when it last had a person woken; named: wall
+    clock seconds, when it got its id.
+    """
 
     id: str
     rule: str
@@ -94,6 +101,7 @@ class Case:
     message: str
     first: float
     last: float
+    named: float = 0.0
     fields: dict[str, str] = dataclasses.field(default_factory=dict)
     confirmed: bool = False
     count: int = 0
@@ -103,6 +111,11 @@ class Case:
     paged: Grade | None = None
     paged_at: float = 0.0
     frames: list[Kept] = dataclasses.field(default_factory=list)
+    had: int = 0  # packets that were kept of it in an earlier life, or before it ended
+
+    @property
+    def evidence(self) -> int:
+        return max(self.had, len(self.frames))
 
     def add(self, finding: Finding, at: float, wall: float) -> None:
         grade = found_grade(finding)
@@ -210,12 +223,21 @@ class Casebook:
         now = {(case.rule, case.told) for case in self._open.values() if case.told}
         for rule, grade in sorted(self._ever):
             yield ACTIVE(float((rule, grade) in now), rule, grade)
+        for (rule, grade), named in sorted(self._opened_at().items()):
+            yield OPENED(named, rule, grade)
         for name, rule_ in self.rules.items():
             if rule_.learning:
                 yield LEARNING(float(self.learning(name)), name)
         for metric, counts in ((SUPPRESSED, self.suppressed), (LIMITED, self.limited)):
             for name, n in sorted(counts.items()):
                 yield metric(n, name)
+
+    def _opened_at(self) -> dict[tuple[str, Grade], float]:
+        at: dict[tuple[str, Grade], float] = {}
+        for case in self._open.values():
+            if case.told:
+                at[case.rule, case.told] = min(case.named, at.get((case.rule, case.told), case.named))
+        return at
 
     def cases(self) -> Sequence[Case]:
         """Those that are open."""
@@ -231,7 +253,7 @@ class Casebook:
             case.told, case.count, case.next, case.first, case.grade = None, 0, 10, at, "info"
         elif self._has_room(finding) and self._may_open(finding, at):
             name = self._ids.give(self._code, self._zone, wall)
-            case = Case(name, finding.rule, finding.key, finding.source, "info", finding.confidence, finding.message, at, at)
+            case = Case(name, finding.rule, finding.key, finding.source, "info", finding.confidence, finding.message, at, at, wall)
         else:
             return None
         self._open[key] = case
@@ -285,7 +307,7 @@ class Casebook:
     def _close(self, case: Case, at: float, message: str) -> None:
         del self._open[case.rule, case.key]
         self._tell(case, "closed", at, message, self._suppression(case))
-        case.last, case.frames = at, []
+        case.last, case.had, case.frames = at, case.evidence, []
         self._over.put((case.rule, case.key), case)
 
     def _suppression(self, case: Case) -> Suppression | None:
@@ -306,7 +328,7 @@ class Casebook:
         some = f"{len(more.sources)} sources" if len(more.sources) < MAX_CASES else "very many sources"
         message = f"{more.n} more findings of {some} are not told one by one"
         name = self._last_id.get(rule.name) or self._ids.give(self._code, self._zone, self._wall)
-        case = Case(name, rule.name, "", "", "info", "certain", message, at, at, {"ronda.more": str(more.n)}, count=1, told="info")
+        case = Case(name, rule.name, "", "", "info", "certain", message, at, at, 0.0, {"ronda.more": str(more.n)}, count=1, told="info")
         self._tell(case, "update", at, message, None)
         self._more[rule.name] = More(at + MORE_EVERY)
 
@@ -334,7 +356,7 @@ class Casebook:
             "rule.name": rule.name, "rule.version": rule.version, "observer.name": self._code, "observer.geo.timezone": self._zone.key,
             **(techniques if rule.techniques else {}),
             "ronda.confidence": case.confidence, "ronda.state": state, "ronda.grade": grade,
-            "ronda.dedup_key": dedup_key(case.rule, case.key), "ronda.evidence": str(len(case.frames)), "ronda.advice_id": rule.name,
+            "ronda.dedup_key": dedup_key(case.rule, case.key), "ronda.evidence": str(case.evidence), "ronda.advice_id": rule.name,
         }  # fmt: skip
 
     # -- what outlives a restart ------------------------------------------------------------------------------------------
@@ -347,7 +369,13 @@ class Casebook:
     def _dump(self, case: Case) -> dict[str, Any]:
         said = {name: getattr(case, name) for name in _TEXTS} | {"fields": case.fields, "count": case.count, "next": case.next}
         paged_ago = self._at - case.paged_at if case.paged else 0.0
-        return said | {"confirmed": case.confirmed, "age": self._at - case.first, "paged_ago": paged_ago}
+        return said | {
+            "confirmed": case.confirmed,
+            "named": case.named,
+            "had": case.evidence,
+            "age": self._at - case.first,
+            "paged_ago": paged_ago,
+        }
 
     def recall(self, said: Mapping[str, Any], at: float, wall: float) -> None:
         """Takes up what `remember` gave in an earlier life. Raises ValueError, KeyError, TypeError, AttributeError for what is none."""
@@ -387,6 +415,7 @@ def _loaded(held: Mapping[str, Any], at: float) -> Case:
     first, paged_at = at - max(0.0, float(held["age"])), at - max(0.0, float(held["paged_ago"]))
     case = Case(**texts, first=first, last=at, paged_at=paged_at, fields=fields, confirmed=bool(held["confirmed"]))
     case.count, case.next = max(1, int(held["count"])), max(10, int(held["next"]))
+    case.named, case.had = float(held.get("named", 0.0)), max(0, min(MAX_FRAMES, int(held.get("had", 0))))
     return case
 
 
