@@ -6,6 +6,7 @@ on from there; events are told with the file's own times.
 """
 
 import collections
+import dataclasses
 import gzip
 import itertools
 import math
@@ -31,10 +32,14 @@ from agent.wire.event import LATEST, Entry, bounded
 
 UNREADABLE = 2
 MOMENT = 60.0  # seconds by which a file's times may go back and forth: captures of several devices, logs of several programs
+LEAP = 400 * 86_400.0  # seconds that pass at most between two packets or lines: beyond, one of the times is wrong
 AROUND = 60  # seconds: where nothing is in the file for long, detectors are ticked so long after it begins and before it ends
 FIRST, FIRST_BYTES = 20_000, 8 << 20  # packets that are looked at, and kept, to learn where the capture was made
 MAX_LINE = 65_536
 PROGRESS = 0.5
+# Fields that say the same in each event of a rule are for machines; of them a person is shown these.
+SAME = ("event.", "observer.", "rule.", "threat.", "ronda.dedup_key", "ronda.advice_id", "ronda.evidence")
+SHOWN = frozenset({"event.id", "rule.id", "threat.technique.id"})
 
 _GZIP = b"\x1f\x8b"
 _TORN = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -74,8 +79,8 @@ class FileTime:
         wall = min(max(written, 0.0), LATEST) if math.isfinite(written) else self.now.wall
         if self._zero is None:
             self._zero = wall
-        if wall - self._zero < self.now.at - MOMENT:
-            self._zero = wall - self.now.at
+        if not self.now.at - MOMENT <= wall - self._zero <= self.now.at + LEAP:
+            self._zero = wall - self.now.at - (LEAP if wall - self._zero > self.now.at else 0.0)
         at = max(self.now.at, wall - self._zero)
         yield from self._ticks(at, wall)
         self.now = Moment(at, wall)
@@ -216,22 +221,21 @@ class Logged:
 # -- the run ------------------------------------------------------------------------------------------------------------------------
 
 
-def open_source(path: Path, said: Said, tell: Callable[[str], None]) -> tuple[Source, BinaryIO, list[Detector]]:
-    """What is in the file, the file as it is on the disk, and the detectors that go with it. Raises UnreadableError."""
+def open_source(plain: BinaryIO, said: Said, tell: Callable[[str], None]) -> tuple[Source, list[Detector]]:
+    """What is in a file, and the detectors that go with it. Raises UnreadableError."""
     try:
-        plain = path.open("rb")
         written = os.fstat(plain.fileno()).st_mtime
         stream: BinaryIO = gzip.GzipFile(fileobj=plain) if _peek(plain, 2) == _GZIP else plain  # type: ignore[assignment]
         head = _peek(stream, 4096)
-    except OSError as e:
-        raise UnreadableError(e.strerror or str(e)) from None
     except _TORN as e:
         raise UnreadableError(f"not gzip: {e}") from None
+    except OSError as e:
+        raise UnreadableError(e.strerror or str(e)) from None
     if pcap.is_capture(head):
-        return Captured(stream, said, tell), plain, [make(said.vouched) for make in LAN]
+        return Captured(stream, said, tell), [make(said.vouched) for make in LAN]
     if _binary(head):
         raise UnreadableError("neither a capture nor a log")
-    return Logged(stream, written, ZoneInfo(said.timezone)), plain, [make(said.vouched) for make in HOST]
+    return Logged(stream, written, ZoneInfo(said.timezone)), [make(said.vouched) for make in HOST]
 
 
 def _peek(stream: BinaryIO, n: int) -> bytes:
@@ -272,30 +276,37 @@ def run(path: Path, said: Said, *, as_json: bool) -> int:
         print(f"\r\033[K{path}: {text}" if sys.stderr.isatty() else f"{path}: {text}", file=sys.stderr)
 
     try:
-        return _run(path, said, tell, as_json=as_json)
+        with _opened(path) as plain:
+            return _run(plain, said, tell, as_json=as_json)
     except UnreadableError as e:
         print(f"ronda: {path} can't be read: {e}", file=sys.stderr)
         return UNREADABLE
 
 
-def _run(path: Path, said: Said, tell: Callable[[str], None], *, as_json: bool) -> int:
-    source, plain, detectors = open_source(path, said, tell)
+def _opened(path: Path) -> BinaryIO:
+    try:
+        return path.open("rb")
+    except OSError as e:
+        raise UnreadableError(e.strerror or str(e)) from None
+
+
+def _run(plain: BinaryIO, said: Said, tell: Callable[[str], None], *, as_json: bool) -> int:
+    source, detectors = open_source(plain, said, tell)
     zone = ZoneInfo(said.timezone)
     found = 0
-    with plain:
-        progress = Progress(plain)
-        try:
-            for outcome in outcomes(source, detectors, said, progress):
-                progress.clear()
-                found += 1
-                if not as_json and found == 1:
-                    print(show.event_head(zone))
-                print(_shown(found, outcome, said, zone, as_json=as_json), flush=True)
-        except BrokenPipeError:
-            raise
-        except (*_TORN, OSError) as e:
-            tell(f"it can't be read to its end: {e}")
-        progress.clear()
+    progress = Progress(plain)
+    try:
+        for outcome in outcomes(source, detectors, said, progress):
+            progress.clear()
+            found += 1
+            if not as_json and found == 1:
+                print(show.event_head(zone))
+            print(_shown(found, outcome, said, zone, as_json=as_json), flush=True)
+    except BrokenPipeError:
+        raise
+    except (*_TORN, OSError) as e:
+        tell(f"it can't be read to its end: {e}")
+    progress.clear()
     for line in source.remarks():
         tell(line)
     tell(f"{found} events" if found else "nothing was found")
@@ -303,8 +314,11 @@ def _run(path: Path, said: Said, tell: Callable[[str], None], *, as_json: bool) 
 
 
 def _shown(number: int, outcome: Outcome, said: Said, zone: tzinfo, *, as_json: bool) -> str:
-    entry = Entry(number, bounded(outcome.event))
-    return show.event_json(said.code, "replay", entry) if as_json else show.event_text(entry, zone)
+    event = bounded(outcome.event)
+    if as_json:
+        return show.event_json(said.code, "replay", Entry(number, event))
+    shown = {name: value for name, value in event.fields.items() if name in SHOWN or not name.startswith(SAME)}
+    return show.event_text(Entry(number, dataclasses.replace(event, fields=shown)), zone)
 
 
 class Progress:
