@@ -5,6 +5,7 @@ Law: it believes the record, the store and the ledger's file, and nothing that t
 wrong and the centre's Date (whole seconds) was all there was to go by, within PLACED. One sample of the store answers for one row.
 
     a kill      costs rows of its last WINDOW at most, and no more than "power_cut" grew by at the start after it
+    the store   what it answered for with 2xx and has no longer is its own loss, told apart: nobody else can have kept it
     else        rows that are not there are no more than all other reasons of the ledger together
     states      what a collector saw is what step-filling the rows gives at that moment: left out as unchanged is delivered
     invented    nothing is in the store that was not produced
@@ -33,7 +34,7 @@ PLACED = 20_000  # ms: what it leaves open when it came late
 WINDOW = 60_000  # ms
 SEEN = 2000  # ms of the hurried world between the record's look and the agent's: a tenth of a second of a busy machine's
 GATHERED = 5000  # ms of it that a change is on its way to be told: a kill within costs it
-_BITS = struct.Struct("<d")
+_BITS, _LENGTH = struct.Struct("<d"), struct.Struct("<I")
 Points = dict[bytes, list[tuple[int, bytes]]]  # head -> (ms, bits of the value)
 
 
@@ -240,12 +241,37 @@ class Kill(NamedTuple):
     what: str
 
 
-def judge(record: Record, matched: Matched, kills: list[Kill], counts: dict[str, int]) -> dict:
+def read_taken(path: Path) -> Points:
+    """All that the store has answered for with 2xx: the requests as they were passed on, each after its length."""
+    found: Points = defaultdict(list)
+    data, at = path.read_bytes() if path.exists() else b"", 0
+    while at < len(data):
+        (size,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        for labels, points in remote_write.parse(bytes(cramjam.snappy.decompress_raw(data[at : at + size]))):
+            found[remote_write.head(labels)] += [(when, _BITS.pack(value)) for when, value in points]
+        at += size
+    return found
+
+
+def taken_and_gone(missing: list[Row], taken: Points, there: Points) -> list[Row]:
+    """Of the rows that are not there those that the store had taken, and has no longer."""
+    gone: Points = {head: [p for p in points if p not in held] for head, points in taken.items() for held in [set(there.get(head, ()))]}
+    found = match(missing, gone)
+    return found.exact + [row for row, _ in found.placed]
+
+
+def judge(record: Record, matched: Matched, kills: list[Kill], counts: dict[str, int], lost_by_store: Iterable[Row] = ()) -> dict:
     """The result as it is kept; `unexplained`, `untold` and `invented` are what must be 0."""
+    by_store, store_lost = Counter(lost_by_store), 0
     kills = [kill for kill in kills if kill.counted]  # those that ended well cost nothing
     rest, per_kill, oldest = [], [0] * len(kills), 0
     ends = [kill.at for kill in kills]
     for row in matched.missing:
+        if by_store[row]:
+            by_store[row] -= 1
+            store_lost += 1
+            continue
         k = bisect.bisect_left(ends, row.since)
         if k < len(kills) and ends[k] - row.since <= WINDOW + kills[k].more:
             per_kill[k] += 1
@@ -264,6 +290,7 @@ def judge(record: Record, matched: Matched, kills: list[Kill], counts: dict[str,
         "placed_off_by_more_than_2600_ms": sum(abs(off) > NEAR for _, off in matched.placed),
         "placed_off_ms_most": max((abs(off) for _, off in matched.placed), default=0),
         "sent_twice": matched.again,
+        "taken_by_the_store_and_lost_by_it": store_lost,
         "lost_at_kills": sum(per_kill),
         "lost_at_kills_oldest_ms": oldest,
         "lost_otherwise": len(rest),

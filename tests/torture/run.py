@@ -25,7 +25,7 @@ from tests.receiver import free_port, prometheus, victoria_metrics
 from tests.torture import referee
 from tests.torture.referee import Kill
 from tests.torture.speed import World
-from tests.torture.way import LIVING, TOKEN, Way
+from tests.torture.way import LIVING, TOKEN, Asked, Way
 
 ROOT = Path(__file__).parents[2]
 SITE = "torture"
@@ -60,6 +60,7 @@ class Torture:
             with running(self.home, **options) as store:
                 self.store = store
                 self.way = Way(self.world, store.port, random.Random(self.dice.random()))
+                self.way.took = self._took
                 await self.way.set("open")
                 await self._aim()
                 self._start()
@@ -115,6 +116,11 @@ class Torture:
             writer.write(b"HTTP/1.1 " + said + b"\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             await writer.drain()
         writer.close()
+
+    def _took(self, asked: Asked) -> None:
+        """Keeps what the store has answered for: what it then has no longer, it has lost itself."""
+        with (self.home / "taken").open("ab") as taken:
+            taken.write(len(asked.body).to_bytes(4, "little") + asked.body)
 
     # -- the agent ----------------------------------------------------------------------------------------------------
 
@@ -374,12 +380,16 @@ class Torture:
         record = referee.read_record(self.home / "record")
         read = referee.from_prometheus if self.store_name == "prometheus" else referee.from_victoria
         there = read(self.store, SITE, self.start_at - 10 * 365 * 86400, self.world.now() + 10 * 365 * 86400)
+        taken = referee.read_taken(self.home / "taken")
         held, counts = referee.from_buffer(self.disk / "buffer", SITE, self.world.boot)
         for head, points in held.items():
             there.setdefault(head, []).extend(points)
         if self.store_name != "prometheus":
             referee.coarsely(record, there)
-        result = referee.judge(record, referee.match(record.rows, there), self.kills, counts)
+            taken = {head: [(at, referee.coarse(bits)) for at, bits in points] for head, points in taken.items()}
+        matched = referee.match(record.rows, there)
+        gone = referee.taken_and_gone(matched.missing, taken, there)
+        result = referee.judge(record, matched, self.kills, counts, gone)
         detail = result.pop("_")
         promised = sum(kill.counted for kill in self.kills)
         result["power_cut_not_as_promised"] = counts["power_cut"] - promised
