@@ -20,6 +20,7 @@ OFFER = 4  # and an offer of a DHCP server counts like so many
 NEARLY_ALL = 0.9
 LEAST = 4  # unicast packets, before they say who we are
 MAX_NETWORKS = 8
+FEW = 20  # a network on the wire has one of so many ARP senders, and two at least: anybody can invent one
 _PREFIX = 24  # of IPv4 networks, where nobody says it
 
 
@@ -122,10 +123,10 @@ class Surroundings:
         return max(counts, key=lambda mac: counts[mac], default="")
 
     def _networks(self, me: str, gateway: str, wire: str) -> tuple[str, ...]:
-        known = [gateway, *sorted(address for address, _ in self._senders.items())]
-        around = collections.Counter(text for address in known if (text := _around(address)))
+        around = collections.Counter(text for address, _ in sorted(self._senders.items()) if (text := _around(address)))
+        least = max(2, around.total() // FEW)
         first = [wire or _around(me), _around(gateway)]
-        found = dict.fromkeys(filter(None, [*first, *self._prefixes, *(text for text, _ in around.most_common())]))
+        found = dict.fromkeys(filter(None, [*first, *self._prefixes, *(text for text, count in around.most_common() if count >= least)]))
         return tuple(found)[:MAX_NETWORKS]
 
 

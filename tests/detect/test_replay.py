@@ -412,6 +412,13 @@ def test_who_only_asks_others_is_not_taken_for_us():
     assert guessed(asks).network is None
 
 
+def test_one_invented_sender_makes_no_network():
+    asking = [who_has(f"3c:52:82:00:00:{i:02x}", f"192.0.2.{10 + i}", "192.0.2.1") for i in range(3)]
+    second = [who_has(f"3c:52:82:00:01:{i:02x}", f"198.51.100.{10 + i}", "198.51.100.1") for i in range(2)]
+
+    assert guessed([*asking, *second, who_has(LAPTOP, "203.0.113.5", "192.0.2.1")]).network.networks == ("192.0.2.0/24", "198.51.100.0/24")
+
+
 def test_what_is_said_is_believed():
     guess = guessed([who_has(PC, "10.9.8.7", "10.9.8.1")], me="10.9.8.7/16", gateway="10.9.0.1")
 
