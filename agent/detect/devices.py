@@ -11,7 +11,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from agent.detect.ground import LONGEST, Ground, host_address, host_mac, of_ronda, short
+from agent.detect.ground import LONGEST, Ground, host_address, host_mac, of_ronda, seconds, short
 from agent.detect.here import local
 from agent.detect.model import Coverage, Finding, Plain, Rule, Said, Table, Vouched
 from agent.detect.seen import Arp, Dhcp, Dhcp6, Frame, Identity, NameAnswer, NameQuery, Neighbour, Neighbours, Network, RouterAdvert
@@ -163,7 +163,7 @@ class NewDevice(Plain):
         return {"age": now - (now if self._began is None else self._began), "known": known}
 
     def recall(self, said: Mapping[str, Any], at: float) -> None:
-        began = at - max(0.0, float(said["age"]))
+        began = at - seconds(said["age"])
         taken = [_loaded(row, at) for row in said["known"][-KNOWN:]]
         self._began, self._now = began, at
         for mac, device in taken:
@@ -174,5 +174,5 @@ def _loaded(row: Any, at: float) -> tuple[str, _Device]:
     mac, first, last, new = row
     if not host_mac(mac):
         raise ValueError("not a MAC")
-    news = None if new is None else at - max(0.0, float(new))
-    return mac, _Device(at - max(0.0, float(first)), at - max(0.0, float(last)), FRAMES, news)
+    news = None if new is None else at - seconds(new)
+    return mac, _Device(at - seconds(first), at - seconds(last), FRAMES, news)

@@ -18,7 +18,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Literal, TypeAlias
 
-from agent.detect.ground import LONGEST, Ground, address, host_address, host_mac, of_ronda
+from agent.detect.ground import LONGEST, Ground, address, host_address, host_mac, of_ronda, seconds
 from agent.detect.model import Ask, Confidence, Coverage, Finding, Grade, Plain, Rule, Said, Table, Vouched
 from agent.detect.seen import Arp, ArpProbe, Carrier, Contact, Frame, Identity, Neighbour, Neighbours, Network, Packet
 from agent.detect.telling import MANY, Telling
@@ -28,7 +28,7 @@ LEARN = 1800.0  # seconds in which a second way out (two uplinks, two MACs of on
 LASTS, FRESH = 60.0, 120.0  # how long one kind of observation must insist; how old one may be that agrees with another
 FLAP = 120.0  # how long our cable's coming and going explains things
 NAMED, PROBED = 75.0, 6.0  # how long we wait for the new router's name (MNDP: every 60 s), and for the probe's answer
-STALE = 600.0
+STALE, FORGET = 600.0, 86400.0
 ASK, ASK_AGAIN = 30.0, 300.0
 CROWD, CROWD_WITHIN = 12, 60.0
 GATEWAYS, CLAIMS, PINS, WAYS = 8, 16, 8, 1024
@@ -60,6 +60,7 @@ class _Claim:
 
     first: float
     traces: dict[Kind, _Trace] = dataclasses.field(default_factory=dict)
+    seen: int = 0
     raised: float | None = None
     probed: bool = False
     alone: bool = False
@@ -69,16 +70,13 @@ class _Claim:
 
     def note(self, kind: Kind, at: float, frame: Frame | None) -> None:
         self.traces.setdefault(kind, _Trace(at, at, at)).note(at)
+        self.seen += 1
         if frame and len(self.frames) < 4:
             self.frames = (*self.frames, frame)
 
     @property
     def last(self) -> float:
         return max((trace.last for trace in self.traces.values()), default=self.first)
-
-    @property
-    def seen(self) -> int:
-        return sum(trace.count for trace in self.traces.values())
 
     def kinds(self, at: float) -> list[Kind]:
         return sorted(kind for kind, trace in self.traces.items() if at - trace.last <= FRESH)
@@ -181,7 +179,7 @@ class GatewayMac(Plain):
         self._now = at
         for where, gateway in self._gateways.items():
             for mac, claim in gateway.all_claims():
-                if at - claim.last > (STALE if claim.raised is None else self.rule.quiet):
+                if at - claim.last > (self.rule.quiet if claim.raised is not None else STALE if gateway.pinned else FORGET):
                     gateway.forget(mac)
                 elif claim.raised is not None and not claim.told:
                     yield from self._tell(where, gateway, mac, claim, at)
@@ -216,6 +214,9 @@ class GatewayMac(Plain):
             claim.probed, claim.alone = True, macs == {mac}
         if len(macs) > 1 and macs & {gateway.leader, *gateway.pinned}:
             yield from self._both(seen.target, gateway, macs, at)
+        for mac, claim in gateway.all_claims():
+            if claim.raised is not None and not claim.told:
+                yield from self._tell(seen.target, gateway, mac, claim, at)
 
     def _both(self, where: str, gateway: _Gateway, macs: set[str], at: float) -> Iterator[Said]:
         """Both answered one question: two devices have the gateway's address now, there is nothing to wait for."""
@@ -267,7 +268,9 @@ class GatewayMac(Plain):
         if not mac or self._ours(mac):
             return
         gateway = self._gateways.get(where) or self._gateways.put(where, _Gateway(at))
-        if mac in gateway.pinned or mac in self._vouched or (where == UNKNOWN and mac == gateway.leader):
+        if mac in self._vouched and mac not in gateway.pinned:
+            gateway.pin(mac, at)
+        if mac in gateway.pinned or (where == UNKNOWN and mac == gateway.leader):
             yield from self._familiar(where, gateway, kind, mac, at)
             return
         claim = gateway.note(kind, mac, at, frame)
@@ -282,11 +285,7 @@ class GatewayMac(Plain):
             yield from self._doubt(where, gateway, mac, claim, at)
 
     def _learnt(self, gateway: _Gateway, claim: _Claim, at: float) -> bool:
-        return (
-            (not gateway.pinned or at - gateway.first < LEARN)
-            and claim.seen >= PIN_SEEN
-            and max(t.last for t in claim.traces.values()) - claim.first >= PIN_AFTER
-        )
+        return (not gateway.pinned or at - gateway.first < LEARN) and claim.seen >= PIN_SEEN and at - claim.first >= PIN_AFTER
 
     def _familiar(self, where: str, gateway: _Gateway, kind: Kind, mac: str, at: float) -> Iterator[Said]:
         """The old MAC is there: nobody else insists from now on, and who has taken its place takes turns with it."""
@@ -421,12 +420,13 @@ def _message(grade: Grade, pinned: bool) -> str:
 
 
 def _loaded(held: Mapping[str, Any], at: float) -> _Gateway:
-    gateway = _Gateway(at - max(0.0, float(held["age"])), leader=host_mac(held["leader"]))
+    gateway = _Gateway(at - seconds(held["age"]), leader=host_mac(held["leader"]))
     gateway.pinned = {_mac(mac): at for mac in held["pinned"][-PINS:]}
     gateway.names = {_mac(mac): (str(name)[:LONGEST], str(board)[:LONGEST]) for mac, (name, board) in list(held["names"].items())[-PINS:]}
     for mac, first, last, count in held["learning"][-CLAIMS:]:
-        claim = gateway.claims.put(_mac(mac), _Claim(at - max(0.0, float(first))))
-        claim.traces["table"] = _Trace(claim.first, at - max(0.0, float(last)), claim.first, int(count))
+        claim = gateway.claims.put(_mac(mac), _Claim(at - seconds(first)))
+        claim.traces["table"] = _Trace(claim.first, at - seconds(last), claim.first)
+        claim.seen = int(seconds(count))
     return gateway
 
 

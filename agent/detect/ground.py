@@ -6,7 +6,7 @@ Law: pure; any text is borne, of any length: what is no MAC or no address is "" 
 import functools
 import ipaddress
 import re
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from agent.detect.here import Here
 from agent.detect.seen import RONDA_MAC, Carrier, Frame, Network
@@ -46,6 +46,13 @@ def host_address(text: str) -> str:
     if found is None or found.is_unspecified or found.is_multicast or found.is_loopback or text == "255.255.255.255":
         return ""
     return text
+
+
+def seconds(said: Any) -> float:
+    """An age that was remembered. Raises ValueError, TypeError for what is none."""
+    if not 0.0 <= float(said) < 1e10:
+        raise ValueError("not an age")
+    return float(said)
 
 
 def short(frame: Frame, most: int = 64) -> Frame:
@@ -106,4 +113,4 @@ def _wire(text: str) -> Wire | None:
         return None
 
 
-__all__ = ["LONGEST", "Address", "Ground", "Network", "address", "host_address", "host_mac", "of_ronda", "short"]
+__all__ = ["LONGEST", "Address", "Ground", "Network", "address", "host_address", "host_mac", "of_ronda", "seconds", "short"]

@@ -16,7 +16,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
-from agent.detect.ground import LONGEST, Ground, host_mac, of_ronda
+from agent.detect.ground import LONGEST, Ground, host_mac, of_ronda, seconds
 from agent.detect.model import Finding, Grade, Plain, Rule, Said, Table, Vouched
 from agent.detect.seen import Frame, Identity, Neighbours, Network
 from agent.detect.telling import Telling
@@ -27,7 +27,7 @@ GONE = 180.0  # MNDP is said every 60 s, LLDP every 30
 SAME_UPTIME = 30.0
 RESTARTS, RESTARTS_WITHIN, SLACK = 3, 6 * 3600.0, 60.0
 AGAIN, OVER = 3, 120.0
-SPEAKERS = 256
+SPEAKERS, NAMESAKES = 256, 16
 FORGET = 30 * 86400.0
 DEFAULT_NAMES = frozenset({"", "mikrotik", "switch", "router", "localhost"})  # as they come from the factory: many may have it
 VENDORS: Mapping[str, re.Pattern[str]] = {
@@ -71,6 +71,7 @@ class NeighbourDrift(Plain):
         self._least = {vendor.lower(): least for vendor, text in vouched.versions.items() if (least := version_of(text))}
         self._ground = Ground()
         self._speakers: Table[str, _Speaker] = Table(SPEAKERS)
+        self._named: Table[str, dict[str, None]] = Table(SPEAKERS)  # name → MACs that say it, up to NAMESAKES
         self._began: float | None = None
         self._now = 0.0
         self._telling = Telling()
@@ -103,10 +104,10 @@ class NeighbourDrift(Plain):
         self._note(speaker, seen, at, fresh)
         speaker.known = speaker.known or (fresh and self._belongs(mac, speaker, at))
         yield from self._judge(mac, speaker, at)
-        for other_mac, other in self._speakers.items():
-            if other_mac != mac and _takes_name(other, speaker) and other_mac not in self._vouched.routers:
+        for other_mac, other in self._namesakes(mac, speaker):
+            if _takes_name(other, speaker) and other_mac not in self._vouched.routers:
                 yield from self._clash(other_mac, other, at)
-            elif other_mac != mac and _takes_name(speaker, other) and mac not in self._vouched.routers:
+            elif _takes_name(speaker, other) and mac not in self._vouched.routers:
                 yield from self._clash(mac, speaker, at)
 
     def _note(self, speaker: _Speaker, seen: Identity, at: float, fresh: bool) -> None:
@@ -129,8 +130,16 @@ class NeighbourDrift(Plain):
     def _belongs(self, mac: str, speaker: _Speaker, at: float) -> bool:
         if mac in self._vouched.routers:
             return True
-        namesakes = [other for key, other in self._speakers.items() if key != mac and other.name == speaker.name and other.known]
+        namesakes = [other for _, other in self._namesakes(mac, speaker) if other.known]
         return self._learning(at) or any(_same_device(speaker, other) or at - other.last > GONE for other in namesakes)
+
+    def _namesakes(self, mac: str, speaker: _Speaker) -> list[tuple[str, _Speaker]]:
+        """Others that say this name; from now on it is one of them."""
+        macs = self._named.get(speaker.name) or self._named.put(speaker.name, {})
+        found = [(key, other) for key in macs if key != mac and (other := self._speakers.get(key)) and other.name == speaker.name]
+        if len(macs) < NAMESAKES:
+            macs[mac] = None
+        return found
 
     def _learning(self, at: float) -> bool:
         return self._began is None or at - self._began < LEARN
@@ -194,11 +203,12 @@ class NeighbourDrift(Plain):
         return {"age": 0.0 if self._began is None else now - self._began, "speakers": rows} if self._began is not None else {}
 
     def recall(self, said: Mapping[str, Any], at: float) -> None:
-        began = at - max(0.0, float(said["age"]))
+        began = at - seconds(said["age"])
         taken = [_loaded(row, at) for row in said["speakers"][-SPEAKERS:]]
         self._began = began
         for mac, speaker in taken:
             self._speakers.put(mac, speaker)
+            self._namesakes(mac, speaker)
 
 
 def _same_device(one: _Speaker, other: _Speaker) -> bool:
@@ -229,6 +239,6 @@ def _loaded(row: Any, at: float) -> tuple[str, _Speaker]:
     if not host_mac(mac) or not all(isinstance(text, str) for text in (name, board, version)):
         raise ValueError("not a speaker")
     return mac, _Speaker(
-        at - max(0.0, float(first)), at - max(0.0, float(last)), int(heard), name, board, version,
-        None if up is None else at - float(up), bool(known),
+        at - seconds(first), at - seconds(last), int(seconds(heard)), name, board, version,
+        None if up is None else at - seconds(up), bool(known),
     )  # fmt: skip

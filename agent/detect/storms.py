@@ -92,7 +92,7 @@ class BroadcastStorm(Plain):
 
     def _people(self, at: float) -> bool:
         rows = self._lately(at)
-        return len({source for _, _, source, _ in rows}) >= CROWD and _repeated(rows) < SAME
+        return at - self._looped_at > AGREE and len({source for _, _, source, _ in rows}) >= CROWD and _repeated(rows) < SAME
 
     def _proved(self, at: float) -> bool:
         """By something else than the counter; which may have jumped, once."""
