@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import accuracy, chain, light, many, push, report, rules
+from tests.bench import accuracy, chain, flood, light, many, push, report, rules
 from tests.bench.report import Row
 
 RESULT = report.ROOT / "docs/results/bench.json"
@@ -27,7 +27,15 @@ def _accuracy(quick: bool) -> tuple[list[Row], dict[str, Any]]:
     return accuracy.rows(found), {"cases": found}
 
 
-PARTS: dict[str, Part] = {"N1": light.run, "N2": _accuracy, "N3": chain.run, "N5": push.run, "N10": many.run, "N11": rules.run}
+PARTS: dict[str, Part] = {
+    "N1": light.run,
+    "N2": _accuracy,
+    "N3": chain.run,
+    "N5": push.run,
+    "N7": flood.run,
+    "N10": many.run,
+    "N11": rules.run,
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
