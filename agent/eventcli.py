@@ -324,7 +324,8 @@ def _utc(at: float) -> str:
 
 def _verify(args: argparse.Namespace, box: Box) -> int:  # noqa: ARG001  (as all commands)
     reader = box.reader()
-    walk = chain.Walk()
+    next(reader.lines(), b"")  # so that its name is known
+    walk = chain.Walk(journal=reader.journal)
     first = 0
     for line in reader.lines():
         first = first or chain.number(line)
@@ -342,7 +343,9 @@ def _verify(args: argparse.Namespace, box: Box) -> int:  # noqa: ARG001  (as all
 
 
 def _cut(reader: Reader, walk: chain.Walk, first: int) -> chain.Broken | None:
-    """A beginning that was cut off a journal that still has its number 1, or an end that journal.json knows of."""
+    """A beginning that was cut off, though the file's name or its number 1 remains; or an end that journal.json knows of."""
+    if first and first != reader.first:
+        return chain.Broken(first, 0, f"number {reader.first} is missing, with which this file begins")
     if first == 1 and walk.anchor not in (None, chain.genesis(reader.journal)):
         return chain.Broken(1, 0, "it does not stand on the journal's beginning")
     last = walk.head.number if walk.head else 0

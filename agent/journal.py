@@ -654,6 +654,7 @@ class Reader:
         self.directory = directory
         self.site = self.journal = self._named = ""
         self.saved: Head | None = None  # the chain's head, as journal.json has it
+        self.first = 0  # the number that the oldest file begins with, as its name says
         self._boots: dict[str, float] = {}
 
     def entries(self, after: int = 0) -> Iterator[Entry]:
@@ -666,14 +667,15 @@ class Reader:
                 yield from (self._placed(entry) for entry in self._of(f"{journal}-{first}.seg") if entry.seq > after)
 
     def lines(self) -> Iterator[bytes]:
-        """All lines as stored, oldest first: of the newest journal only. `journal`, `site` and `saved` are known with the first."""
+        """All lines as stored, oldest first: of the newest journal only. What it says of itself is known with the first."""
         self._read_state()
         found = sorted(match.groups() for p in self.directory.iterdir() if (match := _NAME.fullmatch(p.name)))
         newest = self._named or max(((self.directory / f"{j}-{n}.seg").stat().st_mtime, j) for j, n in found)[1] if found else ""
         self.journal = self._named or newest
-        for journal, first in found:
-            if journal == self.journal:
-                yield from (stored.data for stored in self._stored(f"{journal}-{first}.seg"))
+        ours = [(journal, first) for journal, first in found if journal == self.journal]
+        self.first = int(ours[0][1], 16) if ours else 0
+        for journal, first in ours:
+            yield from (stored.data for stored in self._stored(f"{journal}-{first}.seg"))
 
     def _read_state(self) -> None:
         self._named, self.saved = "", None

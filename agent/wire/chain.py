@@ -110,9 +110,12 @@ class Walk:
     A line that comes again as it was is passed over: a disk that refused to sync may have kept it all the same, and it was stored again.
     """
 
-    def __init__(self, start: bytes | None = None) -> None:
-        """`start`: what the first must stand on; None: whatever it says."""
+    def __init__(self, start: bytes | None = None, journal: str = "") -> None:
+        """`start`: what the first must stand on; None: whatever it says. With the journal's name lines of no chain are borne at its begin:
+        those of an older version, behind which the first of the chain stands on the journal's beginning.
+        """
         self._on = start
+        self._origin = genesis(journal)
         self.anchor = start
         self.head: Head | None = None
         self.broken: Broken | None = None
@@ -132,6 +135,8 @@ class Walk:
             return
         if self._on is None and self.anchor is None:
             self.anchor = on
+            if self.loose and on != self._origin:
+                self.broken = self.broken or Broken(n, last, "the line before it names no head that it stands on")
         elif on != self._on and not self.broken:
             self.broken = Broken(n, last, "a line before it was changed, or is missing")
         elif n <= last and not self.broken:
