@@ -99,6 +99,18 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
 
         add_commands(events)
 
+    _wire_parsers(sub)
+
+    doctor = sub.add_parser("doctor", help="test this box in lines that can be read aloud on the phone")
+    doctor.add_argument("--config", type=Path, metavar="FILE")
+    doctor.add_argument("--data-dir", type=Path, metavar="DIR")
+    doctor.add_argument("--lang", choices=("id", "en", "both"), default="both")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _wire_parsers(sub: Any) -> None:
+    """`sub`: of argparse, which keeps its type to itself."""
     capture = sub.add_parser("capture", help="hand the agent the sockets that it sees the LAN with, on boxes without systemd; as root")
     capture.add_argument("--listen", required=True, metavar="PATH", help="the agent looks for /run/ronda/capture.sock")
     capture.add_argument("--group", metavar="GROUP", help="who may connect; default: this user only")
@@ -112,13 +124,6 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     replay.add_argument("--gateway", type=_address, metavar="ADDRESS", help="the office's way out when it was made")
     replay.add_argument("--site-config", type=Path, metavar="FILE", help="an agent's config: its time zone, whom it vouches for")
     replay.set_defaults(command=_replay)
-
-    doctor = sub.add_parser("doctor", help="test this box in lines that can be read aloud on the phone")
-    doctor.add_argument("--config", type=Path, metavar="FILE")
-    doctor.add_argument("--data-dir", type=Path, metavar="DIR")
-    doctor.add_argument("--lang", choices=("id", "en", "both"), default="both")
-    doctor.set_defaults(command=_doctor)
-    return parser
 
 
 def _duration(text: str) -> float:
