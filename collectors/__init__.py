@@ -3,6 +3,6 @@
 from collections.abc import Mapping
 
 from agent.collector import Kind
-from collectors import dns, host, http, icmp, link, tcp
+from collectors import dns, host, http, icmp, lan, link, tcp
 
-KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (icmp.KIND, tcp.KIND, http.KIND, dns.KIND, link.KIND, host.KIND)}
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (icmp.KIND, tcp.KIND, http.KIND, dns.KIND, link.KIND, host.KIND, lan.KIND)}

@@ -850,7 +850,7 @@ def clients_come_and_go(rng: random.Random) -> Steps:
     def now(at: float) -> seen.Observation:
         some = seen.Listener("udp", "0.0.0.0", 40000 + int(at) % 9999, "/usr/sbin/chronyd", 0)
         here = seen.Listener("tcp", "127.0.0.1", 30000 + int(at) % 9999, "/usr/bin/python3.11", 1000)
-        return seen.Listeners((*USUAL, *CLIENTS[: int(at // 600) % 3], some, here))
+        return seen.Listeners((*USUAL, CLIENTS[1], *CLIENTS[: int(at // 600) % 2], some, here))
 
     yield from _polls(0.0, 26 * HOUR, now, 300.0)
 

@@ -1,0 +1,368 @@
+"""lan: who and what is on the office's network, and what there isn't as it should be. The detectors are in agent/detect.
+
+    collectors:
+      lan: [{device: auto, active: true, dhcp_servers: [192.0.2.1], tripwires: [2323], interval: 15s}]
+
+Needs ronda-capture (config/systemd) to see frames. It runs without it as well, and says by ronda_detector_coverage and one event what it
+then can't see: the kernel's own tables, counters, the canary and tripwires need no privilege. `active: false` sends nothing at all.
+
+Law: all decisions are the detectors', which are pure; here is only what feeds them (frames, the kernel's tables, counters, probes,
+tripwires), and what they say goes out as pictures and events. Addresses and MACs are in events only, never in labels. Idle work is one
+turn a second. Nothing here waits for the wire: who floods it costs the reader's budget and no more.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import ipaddress
+import math
+import re
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Literal, TypeAlias
+
+from agent import cases, kernelview
+from agent.capture.probes import Probes
+from agent.capture.reader import Reader
+from agent.capture.tripwires import Tripwires
+from agent.cases import Cases, SuppressConfig
+from agent.collector import Env, Kind, TaskConfig, Watcher
+from agent.detect import patrol, reading, seen
+from agent.detect.devices import NewDevice
+from agent.detect.model import Vouched
+from agent.detect.patrol import Patrol
+from agent.detect.table import LAN
+from agent.model import Event, Metric, Sample
+from agent.structure import Scalar, Text
+from agent.wire import netlink
+from collectors import link
+
+SOCKET = "/run/ronda/capture.sock"
+EYES: TypeAlias = Literal["lan", "contacts"]
+TURN = 1.0  # seconds
+TABLES = 5.0  # seconds between two looks at the kernel's neighbours and, while it is quiet, at counters
+BUSY = {"broadcast": 100.0, "contacts": 30.0, "ListenDrops": 1.0, "NoPorts": 30.0}  # a second: from here on counters are read each turn
+BLIND_AFTER = 10.0  # seconds without a capture until it is said
+MAX_TRIPWIRES = 16
+
+DEVICES = Metric("ronda_lan_devices", "Devices on the network: known, new, mobile (random MACs), quiet.", labels=("class",))
+SERVERS = Metric("ronda_lan_dhcp_servers", "DHCP servers that were seen within the last quarter of an hour.")
+FRAMES = Metric("ronda_lan_frames_total", "Frames that the capture's filters let through, read or not.", "counter", ("socket",))
+LOST = Metric("ronda_lan_frames_lost_total", "Frames of those that were not read: too many at once.", "counter", ("socket",))
+RATE = Metric("ronda_lan_broadcast_rate", "Broadcasts and multicasts a second, since the last look.")
+CAPTURE = Metric("ronda_lan_capture_up", "Whether frames are seen.")
+PROBES = Metric("ronda_lan_probes_total", "Packets that Ronda's own probes sent.", "counter", ("probe",))
+METRICS = (DEVICES, SERVERS, FRAMES, LOST, RATE, CAPTURE, PROBES, *patrol.METRICS, *cases.METRICS)
+EVENTS = ("lan_blind", "lan_sees", *(make(Vouched()).rule.name for make in LAN))
+PROBE_KINDS = ("dhcp", "arp", "llmnr", "nbns", "mdns")
+
+
+def _address(text: str) -> str:
+    return str(ipaddress.ip_address(text))
+
+
+def _mac(text: str) -> str:
+    small = text.lower().replace("-", ":")
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", small):
+        raise ValueError
+    return small
+
+
+Address = Annotated[str, Scalar("an address", _address, "e.g. 192.0.2.1")]
+Mac = Annotated[str, Scalar("a MAC", _mac, "e.g. 4c:5e:0c:11:22:33")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(TaskConfig):
+    """`device`: a network device, or "auto", the default route's. `versions`: the least software version, by "mikrotik"."""
+
+    device: Text = "auto"
+    active: bool = True
+    dhcp_servers: list[Address] = dataclasses.field(default_factory=list)
+    routers: list[Mac] = dataclasses.field(default_factory=list)
+    scanners: list[Address] = dataclasses.field(default_factory=list)
+    versions: dict[Text, Text] = dataclasses.field(default_factory=dict)
+    tripwires: list[int] = dataclasses.field(default_factory=list)
+    suppress: list[SuppressConfig] = dataclasses.field(default_factory=list)
+    socket: Text = SOCKET
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        yield from super().problems()
+        if any(not 0 < port < 65536 for port in self.tripwires) or len(self.tripwires) > MAX_TRIPWIRES:
+            yield "tripwires", f"are at most {MAX_TRIPWIRES} TCP ports"
+        rules = set(EVENTS[2:])
+        for n, entry in enumerate(self.suppress):
+            if entry.rule not in rules:
+                yield f"suppress[{n}].rule", f"{entry.rule!r} is no rule of lan: {', '.join(sorted(rules))}"
+
+    def vouched(self) -> Vouched:
+        return Vouched(frozenset(self.dhcp_servers), frozenset(self.routers), frozenset(self.scanners), dict(self.versions))
+
+
+class Place:
+    """Where this box stands, by the kernel's tables."""
+
+    def __init__(self, env: Env, device: str, kernel: link.Kernel) -> None:
+        self._env, self._wanted, self._kernel = env, device, kernel
+        self._tables = link.Tables(link.Config())
+        self.network: seen.Network | None = None
+        self.carrier = False
+
+    async def look(self) -> bool:
+        """Whether anything may have changed. Raises OSError, NetlinkError: could not look."""
+        self._kernel.drain()
+        self._kernel.neighbours.clear()  # they are read from proc: at a pace of ours, not the wire's
+        self._kernel.stale.discard(netlink.GETNEIGH)
+        if not self._kernel.stale:
+            return False
+        for get in sorted(self._kernel.stale):
+            self._tables.take(get, await self._kernel.dump(get))
+        view = self._tables.view(None)
+        name = self._device(view)
+        self.network = self._network(view, name) if name else None
+        self.carrier = bool(name) and link.has_carrier(view.links[name])
+        return True
+
+    def _device(self, view: link.View) -> str:
+        """The default route's device; where there is none now, the one before, or one that has an address. "": none."""
+        if self._wanted != "auto":
+            return self._wanted if self._wanted in view.links else ""
+        routed = [gateway.device for gateway in view.gateways if gateway.address]
+        last = [self.network.device] if self.network and self.network.device in view.links else []
+        return next(iter([*routed, *last, *(name for name, some in view.addresses.items() if some)]), "")
+
+    def _network(self, view: link.View, name: str) -> seen.Network:
+        index = view.links[name].index
+        mine = [a for a in self._tables.addresses if a.index == index]
+        wires = {str(ipaddress.ip_network(f"{a.address}/{a.prefix}", strict=False)) for a in mine if a.scope == 0}
+        gateways = dict.fromkeys(g.address for g in view.gateways if g.device == name and g.address)
+        return seen.Network(
+            device=name,
+            mac=view.links[name].mac.lower(),
+            addresses=tuple(sorted(str(ipaddress.ip_address(a.address)) for a in mine)),
+            networks=tuple(sorted(wires)),
+            gateways=tuple(gateways),
+            resolvers=tuple(self._env.net.resolvers()),
+        )
+
+
+class Counting:
+    """Counters of the capture and the kernel; how often is by how busy they are."""
+
+    def __init__(self, env: Env) -> None:
+        self._env = env
+        self._last: Mapping[str, float] = {}
+        self._at = self._due = float("-inf")
+        self.rate = 0.0  # broadcasts a second
+
+    def look(self, captured: Mapping[str, float], at: float) -> seen.Counters | None:
+        if at < self._due:
+            return None
+        values = {**captured, **kernelview.counters(self._env.root)}
+        rates = {name: (values[name] - before) / (at - self._at) for name, before in self._last.items() if name in values and at > self._at}
+        self.rate = max(0.0, rates.get("broadcast", 0.0))
+        self._last, self._at = values, at
+        self._due = at + (TURN / 2 if any(rates.get(name, 0.0) >= limit for name, limit in BUSY.items()) else TABLES - TURN / 2)
+        return seen.Counters(values)
+
+
+class LanWatcher:
+    """The Watcher."""
+
+    def __init__(self, config: Config, env: Env) -> None:
+        self._config, self._env = config, env
+        self._said_blind: bool | None = None  # None: neither that it sees nor that it doesn't
+
+    async def watch(self) -> AsyncIterator[Sequence[Sample | Event]]:
+        """Yields a picture each interval and at each word of a detector. Raises OSError, NetlinkError: could not look."""
+        detectors = [make(self._config.vouched()) for make in LAN]
+        kept = Cases(self._env, "lan", [d.rule for d in detectors], self._config.suppress)
+        eyes = Eyes(self._config, self._env, Patrol(detectors, kept.book))
+        await kept.begin(eyes.patrol)
+        try:
+            with link.Kernel(self._env.clock, self._config.timeout) as kernel:
+                place, due, able = Place(self._env, self._config.device, kernel), 0.0, frozenset[str]()
+                while True:
+                    await eyes.turn(place)
+                    events = [*await kept.turn(eyes.patrol), *self._of_sight(eyes)]
+                    before, able = able, eyes.able()
+                    if events or able != before or self._env.clock.monotonic() >= due:
+                        due = self._env.clock.monotonic() + self._config.interval - TURN / 2
+                        yield [*eyes.samples(), *kept.samples(), *events]
+                    await self._env.clock.sleep(_until_next(self._env.clock.monotonic()))
+        finally:
+            await eyes.close()
+            await kept.end(eyes.patrol)
+
+    def _of_sight(self, eyes: "Eyes") -> Iterator[Event]:
+        """Says once that nothing is captured, and once that it is again."""
+        if eyes.sees and self._said_blind:
+            yield Event("lan_sees", "info", "frames are captured: all detectors of the network see again", {"device": eyes.device})
+        if not eyes.sees and not self._said_blind and eyes.blind_for >= BLIND_AFTER:
+            self._said_blind = True
+            fields = {"device": eyes.device, "problem": eyes.problem}
+            yield Event("lan_blind", "warning", "no frames are captured: scans, false DHCP servers and routers would not be seen", fields)
+        elif eyes.sees:
+            self._said_blind = False
+
+
+def _until_next(now: float) -> float:
+    """Turns lie on whole seconds, as the scheduler's slots: tasks share wake-ups."""
+    return max(0.05, math.floor(now) + TURN - now)
+
+
+class Eyes:
+    """All that a patrol is given: by the capture on one device, the kernel, probes and tripwires."""
+
+    def __init__(self, config: Config, env: Env, patrol_: Patrol) -> None:
+        self._config, self._env, self.patrol = config, env, patrol_
+        self._counting = Counting(env)
+        self._network: seen.Network | None = None
+        self._carrier: bool | None = None
+        self._neighbours_due = float("-inf")
+        self._reader: Reader | None = None
+        self._probes: Probes | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._before: dict[str, float] = {}  # what readers of earlier devices have counted
+        self._seen_at = env.clock.monotonic()
+        self._sent: dict[str, int] = dict.fromkeys(PROBE_KINDS, 0)  # by probes of earlier devices
+        self._tripwires = Tripwires(config.tripwires, self._tell) if config.tripwires else None
+        self._trips = asyncio.ensure_future(self._tripwires.run()) if self._tripwires else None
+
+    # -- a turn --------------------------------------------------------------------------------------------------------------
+
+    async def turn(self, place: Place) -> None:
+        """Looks at what is to be looked at now. Raises what ended a task of ours."""
+        if await place.look():
+            await self._stand(place)
+        for task in [*self._tasks, *([self._trips] if self._trips else [])]:
+            if task.done():
+                task.result()
+                raise RuntimeError("a task of the capture ended")
+        at = self._env.clock.monotonic()
+        if self.sees:
+            self._seen_at = at
+        if self._network and at >= self._neighbours_due:
+            self._neighbours_due = at + TABLES - TURN / 2
+            self._tell(seen.Neighbours(kernelview.neighbours(self._env.root, self._network.device)))
+        if counters := self._counting.look(self._captured(), at):
+            self._tell(counters)
+        self.patrol.tick(at, self._env.clock.now())
+        while self.patrol.asks:
+            wish = self.patrol.asks.popleft()
+            if self._probes:
+                self._probes.ask(wish)
+
+    async def _stand(self, place: Place) -> None:
+        """Takes up where the box stands now."""
+        if place.network != self._network:
+            if (place.network and place.network.device) != (self._network and self._network.device):
+                await self._leave()
+                self._network = place.network
+                self._arrive()
+            self._network = place.network
+            if self._network:
+                self._tell(self._network)
+                if self._probes:
+                    self._probes.here(self._network)
+        if place.carrier != self._carrier and self._network:
+            self._carrier = place.carrier
+            self._tell(seen.Carrier(place.carrier))
+
+    def _arrive(self) -> None:
+        if not self._network:
+            return
+        path = self._env.root / self._config.socket.lstrip("/")
+        self._reader = Reader(path, self._network.device, self._frame, self._env.clock, self._env.root)
+        self._probes = Probes(self._reader, self._env.clock, self._env.root, self._tell, self._config.active)
+        self._probes.here(self._network)
+        self._tasks = [asyncio.ensure_future(work) for work in (self._reader.run(), self._probes.run())]
+
+    async def _leave(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._before, self._sent = self._captured(), self._probed()
+        self._reader, self._probes, self._tasks = None, None, []
+
+    async def close(self) -> None:
+        await self._leave()
+        if self._trips:
+            self._trips.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._trips
+
+    # -- what comes ------------------------------------------------------------------------------------------------------------
+
+    def _frame(self, raw: bytes, direction: Literal["in", "out"], which: EYES) -> None:  # noqa: ARG002  (the reader's)
+        for observation in reading.read(raw, direction):
+            self._tell(observation)
+            if self._probes:
+                self._probes.heard(observation)
+
+    def _tell(self, observation: seen.Observation) -> None:
+        self.patrol.see(observation, self._env.clock.monotonic(), self._env.clock.now())
+
+    # -- what it is able to ----------------------------------------------------------------------------------------------------
+
+    @property
+    def sees(self) -> bool:
+        return bool(self._reader and self._reader.alive)
+
+    @property
+    def blind_for(self) -> float:
+        return self._env.clock.monotonic() - self._seen_at
+
+    @property
+    def device(self) -> str:
+        return self._network.device if self._network else ""
+
+    @property
+    def problem(self) -> str:
+        return self._reader.problem if self._reader else "this box has no network device in use"
+
+    def able(self) -> frozenset[str]:
+        """As detectors know it (their `coverage`)."""
+        found = {"neighbours", "counters"} if self._network else set()
+        allowed = bool(self._probes and self._probes.allowed)
+        found |= {"capture"} if self.sees else set()
+        found |= {"send"} if self.sees and allowed else set()
+        found |= {"canary"} if allowed else set()
+        found |= {"tripwires"} if self._tripwires and self._tripwires.ports else set()
+        return frozenset(found)
+
+    def _captured(self) -> dict[str, float]:
+        now = self._reader.counters() if self._reader else {}
+        return {name: now.get(name, 0.0) + self._before.get(name, 0.0) for name in now.keys() | self._before.keys()}
+
+    def _probed(self) -> dict[str, int]:
+        return {kind: self._sent[kind] + (self._probes.sent[kind] if self._probes else 0) for kind in PROBE_KINDS}
+
+    def samples(self) -> Iterator[Sample]:
+        yield from self.patrol.samples(self.able())
+        yield CAPTURE(float(self.sees))
+        yield RATE(round(self._counting.rate, 1))
+        captured = self._captured()
+        for name in ("lan", "contacts", "broadcast"):
+            yield FRAMES(captured.get(name, 0.0), name)
+        for name in ("lan", "contacts"):
+            yield LOST(captured.get(f"{name}_lost", 0.0), name)
+        for kind, sent in self._probed().items():
+            yield PROBES(sent, kind)
+        for detector in self.patrol.detectors.values():
+            if isinstance(detector, NewDevice):
+                for name, n in detector.counts.items():
+                    yield DEVICES(n, name)
+
+
+def glance(samples: Sequence[Sample]) -> str:
+    """`12 perangkat, paket terlihat`."""
+    devices = sum(s.value for s in samples if s.metric is DEVICES and s.labels[0] != "quiet")
+    sees = any(s.value for s in samples if s.metric is CAPTURE)
+    return f"{devices:.0f} perangkat, {'paket terlihat' if sees else 'paket tidak terlihat'}"
+
+
+def build(config: Config, env: Env) -> Watcher:
+    return LanWatcher(config, env)
+
+
+KIND = Kind(name="lan", config=Config, metrics=METRICS, build=build, events=EVENTS, glance=glance)
