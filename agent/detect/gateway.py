@@ -328,7 +328,7 @@ class GatewayMac(Plain):
         pinned = bool(gateway.pinned) or where == UNKNOWN or gateway.changed_hands(claim)
         agree = len(claim.traces) > 1 or (claim.probed and "arp" in claim.traces)
         confidence: Confidence = ("certain" if gateway.pinned else "likely") if agree else "likely" if gateway.pinned else "unknown"
-        fields = {"source.mac": mac, "ronda.old_mac": gateway.leader, "ronda.new_mac": mac, "ronda.sources": ",".join(sorted(claim.traces))}
+        fields = {"source.mac": mac, "ronda.old_mac": gateway.leader, "ronda.new_mac": mac, "ronda.seen_by": ",".join(sorted(claim.traces))}
         if where != UNKNOWN:
             fields["ronda.gateway"] = where
         message = _message(grade, bool(gateway.pinned))

@@ -47,7 +47,7 @@ def test_two_kinds_that_agree_tell_of_it_and_name_the_attacker() -> None:
     assert (found.grade, found.confidence, found.confirmed) == ("high", "certain", True)
     assert found.source == found.fields["source.mac"] == found.fields["ronda.new_mac"] == ATTACKER.mac
     assert found.fields["ronda.old_mac"] == ROUTER.mac
-    assert found.fields["ronda.sources"] == "arp,table"
+    assert found.fields["ronda.seen_by"] == "arp,table"
     assert found.frames[0].source == ATTACKER.mac
 
 
@@ -77,7 +77,7 @@ def test_one_kind_is_enough_when_it_insists_for_a_minute_but_wakes_nobody() -> N
     for at in range(1000, 1060, 10):
         assert watch.see(table(ATTACKER.mac), at) == []
     found = only(watch.see(table(ATTACKER.mac), 1060))
-    assert (found.grade, found.confirmed, found.fields["ronda.sources"]) == ("high", False, "table")
+    assert (found.grade, found.confirmed, found.fields["ronda.seen_by"]) == ("high", False, "table")
 
 
 def test_who_claims_it_in_arp_for_a_minute_is_told_though_the_gateway_is_there() -> None:
@@ -97,7 +97,7 @@ def test_a_gateway_of_ipv6_is_watched_by_its_neighbour_adverts() -> None:
     advert = seen.Neighbour(seen.Frame(ATTACKER.mac, ATTACKER.mac, "in", b"na"), "advert", router, router, ATTACKER.mac, True)
     watch.see(advert, 1000)
     found = only(watch.see(seen.Packet(seen.Frame(ATTACKER.mac, AGENT.mac, "in"), "2001:db8:ffff::1", "2001:db8:1::10"), 1001))
-    assert (found.source, found.fields["ronda.sources"]) == (ATTACKER.mac, "arp,ip")
+    assert (found.source, found.fields["ronda.seen_by"]) == (ATTACKER.mac, "arp,ip")
     assert watch.asks == []  # an ARP probe can't ask there
 
 
@@ -146,7 +146,7 @@ def test_in_a_strangers_capture_the_way_to_one_address_afar_tells() -> None:
         watch.see(far(ROUTER.mac, "out"))
     assert watch.see(far(ATTACKER.mac, "out"), 12) == []
     found = only(watch.see(far(ATTACKER.mac), 13))
-    assert (found.source, found.fields["ronda.sources"], found.confidence) == (ATTACKER.mac, "ip,table", "likely")
+    assert (found.source, found.fields["ronda.seen_by"], found.confidence) == (ATTACKER.mac, "ip,table", "likely")
     assert watch.see(far(ROUTER.mac), 14)[0].grade == "critical"
 
 
