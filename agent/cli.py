@@ -340,7 +340,8 @@ def _replay(args: argparse.Namespace) -> int:
         from collectors import KINDS
 
         config = load_config(args.site_config, KINDS)
-        said = said._replace(code=config.site, timezone=config.office.timezone)
+        vouched = [task.vouched() for _, task in config.tasks() if hasattr(task, "vouched")]  # the kind lan's
+        said = said._replace(code=config.site, timezone=config.office.timezone, vouched=vouched[0] if vouched else said.vouched)
     return replay.run(args.file, said, as_json=args.json)
 
 

@@ -97,6 +97,15 @@ def test_times_without_a_zone_are_those_of_the_office(tmp_path, capsys):
     assert east[0]["site"] == "dukcapil"
 
 
+def test_whom_the_office_vouches_for_is_no_finding(tmp_path, capsys):
+    config = tmp_path / "ronda.yaml"
+    config.write_text(f"site: dukcapil\ncollectors: {{lan: [{{scanners: [{cases.ATTACKER.ip}]}}]}}\n")
+    capture = written(tmp_path / "x.pcap", of_case(cases.sweep_nmap))
+
+    assert "arp_sweep" in {event["kind"] for event in replayed(capsys, capture)[1]}
+    assert "arp_sweep" not in {event["kind"] for event in replayed(capsys, "--site-config", str(config), capture)[1]}
+
+
 def test_a_gzipped_log_and_a_gzipped_capture_read_the_same(tmp_path, capsys):
     plain = written(tmp_path / "x.pcap", of_case(cases.sweep_nmap))
     (tmp_path / "x.gz").write_bytes(gzip.compress((tmp_path / "x.pcap").read_bytes()))
