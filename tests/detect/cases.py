@@ -870,7 +870,7 @@ def _files(group: str, path: str, facts: dict[str, tuple[str, ...]], mode: int =
 WATCHED = {
     "accounts": ("/etc/passwd", {"users": ("root", "ronda"), "uid0": ("root",)}),
     "sudoers": ("/etc/sudoers.d/local", {}),
-    "keys": ("/root/.ssh/authorized_keys", {"keys": ("SHA256:a",)}),
+    "keys": ("/home/admin/.ssh/authorized_keys", {"keys": ("SHA256:a",)}),
     "persistence": ("/etc/cron.d/job", {}),
     "setuid": ("/usr/local/bin/helper", {}),
 }
