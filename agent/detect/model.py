@@ -82,7 +82,11 @@ class Coverage(NamedTuple):
 
 
 class Detector(Protocol):
-    """`wants`: the types of observations that it is given."""
+    """`wants`: the types of observations that it is given.
+
+    Optional: `accept(key, at)`, called when an operator says that the case of that key is innocent, so that a detector that learns can
+    take up what it found as known; without it the case is only suppressed (agent/detect/suppressions.py).
+    """
 
     rule: ClassVar[Rule]
     wants: ClassVar[tuple[type, ...]]

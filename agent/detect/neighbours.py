@@ -144,6 +144,14 @@ class NeighbourDrift(Plain):
     def _learning(self, at: float) -> bool:
         return self._began is None or at - self._began < LEARN
 
+    def accept(self, key: str, at: float) -> bool:  # noqa: ARG002  (the contract's)
+        """An operator says that it belongs here, as it is now."""
+        speaker = self._speakers.get(key.partition(" ")[2])
+        if speaker is None:
+            return False
+        speaker.known, speaker.board_changed = True, False
+        return self._telling.close(key)
+
     # -- what is said -----------------------------------------------------------------------------------------------------------
 
     def _judge(self, mac: str, speaker: _Speaker, at: float) -> Iterator[Said]:

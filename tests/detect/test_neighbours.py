@@ -137,6 +137,23 @@ def test_a_newcomer_after_a_day_is_told_a_speaker_of_lldp_less_gravely() -> None
     assert {(f.source, f.grade) for f in watch.findings} == {(ATTACKER.mac, "medium"), ("00:1b:21:00:00:07", "low")}
 
 
+def test_a_newcomer_that_the_operator_accepts_belongs_here() -> None:
+    watch = grown()
+    watch.wait(LEARN)
+    new = Host("cabang", "00:1b:21:00:00:07", "")
+    for i in range(2):
+        watch.see(mndp(new, i * 60), LEARN + 3000 + i * 60)
+    detector = watch.detector
+    assert isinstance(detector, NeighbourDrift)
+    assert detector.accept(watch.findings[-1].key, watch.at)
+    assert not detector.accept("second nobody", watch.at)
+    watch.findings.clear()
+    watch = watch.again(NeighbourDrift(Vouched()))
+    for i in range(5):
+        watch.see(mndp(new, 200 + i * 60), 100 + i * 60)
+    assert watch.findings == []
+
+
 def test_the_operators_routers_may_be_new_and_share_a_name() -> None:
     watch = grown(vouched=Vouched(routers=frozenset({ROUTER.mac, SPARE.mac})))
     for i in range(10):
