@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from agent import budget, delivery, eventlane, privileges, timesync
+from agent.capture import reader as capture
 from agent.collector import Env, Failure
 from agent.config import ANCHORS, AgentConfig, PushConfig
 from agent.sockets import parse_address
@@ -66,6 +67,7 @@ class Means:
     question: tuple[str, str] = QUESTION
     dns_port: int = 53
     deadline: float = DEADLINE
+    eyes: Callable[[Path, str], Awaitable[capture.Handed]] = capture.ask
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -439,6 +441,37 @@ async def _rights(case: Case) -> list[Finding]:
     return found
 
 
+CAPTURE = "sudo systemctl enable --now ronda-capture.socket"
+EYES_FIXES = {  # by capture.Blind.kind
+    "helper": Words(f"Minta admin menjalankan: {CAPTURE}", f"Ask an admin to run: {CAPTURE} (without systemd: ronda capture --help)"),
+    "device": Words("Periksa kabel jaringan kotak ini", "Check this box's network cable"),
+}
+
+
+async def _eyes(case: Case) -> list[Finding]:
+    """Whether the helper gives eyes on the LAN; what it gives is closed again unread. Nothing where config watches, but not the LAN."""
+    kinds = {kind for kind, _ in case.config.tasks()} if case.config else set()
+    device = _way_out(case.env.root)
+    if not device or (kinds and "lan" not in kinds):
+        return []
+    try:
+        (await case.means.eyes(case.env.root / capture.SOCKET, device)).close()
+    except capture.Blind as e:
+        title = Words(
+            "Kejadian di jaringan kantor tidak terlihat (pemindaian, router palsu, penyadapan)",
+            "What happens on the office's network can't be seen (scans, false routers, eavesdropping)",
+        )
+        return [Finding("warn", title, str(e), EYES_FIXES.get(e.kind))]
+    return [Finding("ok", Words("Kejadian di jaringan kantor terlihat", "What happens on the office's network can be seen"), device)]
+
+
+def _way_out(root: Path) -> str:
+    """The device of the first default route in proc/net/route; "": there is none."""
+    path = root / "proc/net/route"
+    rows = [line.split() for line in path.read_text().splitlines()[1:]] if path.exists() else []
+    return next((row[0] for row in rows if len(row) >= 8 and row[1] == row[7] == "00000000"), "")
+
+
 async def _kernel(case: Case) -> list[Finding]:
     """A strict reverse path filter drops answers on the second uplink (RFC 3704 2.2): 1 strict, 2 loose, 0 off."""
     uplinks = [g for g in case.env.net.gateways() if ":" not in g]
@@ -552,6 +585,7 @@ CHECKS: Sequence[tuple[Check, Words]] = (
     (_disk, Words("penyimpanan", "storage")),
     (_memory, Words("memori", "memory")),
     (_rights, Words("izin ping", "the right to ping")),
+    (_eyes, Words("penglihatan jaringan", "eyes on the network")),
     (_kernel, Words("pengaturan kernel", "the kernel's settings")),
     (_certificates, Words("sertifikat", "certificates")),
     (_config, Words("berkas pengaturan", "the config file")),

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from agent import doctor, privileges
+from agent.capture import reader
 from agent.collector import Env, ProbeConfig
 from agent.config import ANCHORS, AgentConfig, OfficeConfig, PushConfig, WebConfig
 from agent.net import Net
@@ -79,11 +80,16 @@ def ping_of(*alive: str) -> doctor.Ping:
     return ping
 
 
+async def sees(path: Path, device: str) -> reader.Handed:
+    return reader.Handed(*(socket.socket(socket.AF_UNIX) for _ in range(3)))
+
+
 HEALTHY = doctor.Means(
     RIGHTS,
     ping_of("192.0.2.1", "198.51.100.1", "198.51.100.2", "198.51.100.3"),
     kernel_clock=lambda: TimeState(True, 0.0, 0.0, 0.0, 0),
     anchors=("198.51.100.1", "198.51.100.2", "198.51.100.3"),
+    eyes=sees,
 )
 
 
@@ -136,6 +142,7 @@ def test_a_healthy_box_is_all_green(box: Path) -> None:
         "Penyimpanan cukup dan bisa ditulisi",
         "Memori cukup",
         "Ping diizinkan",
+        "Kejadian di jaringan kantor terlihat",
         "Pengaturan jaringan kernel sesuai",
         "Daftar sertifikat tepercaya ada",
         "Berkas pengaturan benar",
@@ -149,6 +156,24 @@ def test_the_examination_leaves_nothing_behind(box: Path) -> None:
     before = sorted(box.rglob("*"))
     examine(box)
     assert sorted(box.rglob("*")) == before
+
+
+BLIND = "Kejadian di jaringan kantor tidak terlihat (pemindaian, router palsu, penyadapan)"
+
+
+def test_without_the_capture_helper_it_says_what_cant_be_seen_and_what_to_do(box: Path) -> None:
+    found = examine(box, eyes=reader.ask)  # the box has no helper
+    assert levels(found, "warn") == [BLIND]
+    assert "sudo systemctl enable --now ronda-capture.socket" in found[BLIND].fix.id
+    assert "can't see scans" in found[BLIND].detail
+
+
+def test_a_device_that_cant_be_captured_on_is_amber(box: Path) -> None:
+    async def down(path: Path, device: str) -> reader.Handed:
+        raise reader.Blind("device", f"{device} is down")
+
+    found = examine(box, eyes=down)
+    assert (found[BLIND].level, found[BLIND].detail) == ("warn", "eth0 is down")
 
 
 def test_no_gateway(box: Path) -> None:
@@ -349,6 +374,7 @@ print(json.dumps([little, full, look()]))
 PING = """
 import asyncio, dataclasses, sys
 from agent import doctor, privileges
+from agent.capture import reader
 rights = privileges.look()
 assert rights.ping and rights.raw
 for ping in (True, False):
@@ -366,6 +392,7 @@ def test_pings_through_either_socket_and_both_families(lab: Lab) -> None:
 OFFICE = """
 import asyncio, json, pathlib, sys
 from agent import doctor, privileges
+from agent.capture import reader
 from agent.clock import SystemClock
 from agent.collector import Env
 from agent.net import Net
