@@ -69,6 +69,7 @@ def _ronda(wire: Wire, seconds: float) -> dict[str, float]:
     until(
         lambda: agent.total(agent.scrape(wire.box, url), sent) > 2 * len(TARGETS) and "capturing" in alone.output(), 60, "both are at work"
     )
+    start = agent.scrape(wire.box, url)
     quiet = _window({"whole": whole, "alone": alone}, seconds / 2, "N7: before the flood")
     before, got = agent.scrape(wire.box, url), _received(wire)
     flood = wire.peer.start("flood", *PART, "send", wire.box_mac, str(seconds + 2))
@@ -87,10 +88,15 @@ def _ronda(wire: Wire, seconds: float) -> dict[str, float]:
         "rate": rate, "seconds": seconds, "with_lan": float("lan" in kinds),
         **{f"{name}_{what}": value for name in ("whole", "alone") for what, value in _more(quiet[name], loud[name]).items()},
         "sent": agent.total(after, sent) - agent.total(before, sent), "lost": agent.total(after, lost) - agent.total(before, lost),
-        "lateness": 1000 * agent.quantile(0.99, before, after, "ronda_scheduler_lateness_seconds"),
-        "lag": 1000 * agent.quantile(0.99, before, after, "ronda_loop_lag_seconds"),
+        **_late(start, before, "_quiet"), **_late(before, after),
         **told, "flood_events": float(events.get("flood", 0)), "events": float(sum(events.values())),
     }  # fmt: skip
+
+
+def _late(before: agent.Series, after: agent.Series, when: str = "") -> dict[str, float]:
+    """p99 in ms of how late the agent's runs were, and its loop."""
+    names = {"lateness": "ronda_scheduler_lateness_seconds", "lag": "ronda_loop_lag_seconds"}
+    return {what + when: 1000 * agent.quantile(0.99, before, after, name) for what, name in names.items()}
 
 
 def _events(wire: Wire) -> Counter[str]:
@@ -143,8 +149,8 @@ def _rows(own: dict[str, float], peer: dict[str, float]) -> list[Row]:
         Row("N7", f"CPU of capture and detectors {rate}", "% of a core", own["alone_cpu"], 8, peer["cpu"], who),
         Row("N7", "memory more than before the flood", "MiB", own["alone_rss"] - own["alone_rss_quiet"], 2, None, who),
         Row("N7", "pings lost", "packets", own["lost"], 0),
-        Row("N7", "p99 lateness of the agent's runs", "ms", own["lateness"], 50),
-        Row("N7", "p99 lag of the agent's loop", "ms", own["lag"], 20),
+        Row("N7", "p99 lateness of the agent's runs", "ms", own["lateness"], 50, note=f"before the flood {own['lateness_quiet']:.1f}"),
+        Row("N7", "p99 lag of the agent's loop", "ms", own["lag"], 20, note=f"before the flood {own['lag_quiet']:.1f}"),
         Row("N7", "frames left unread, and counted", "%", unread, None, peer["lost"], who, "lost without a word there"),
     ]
     if own["with_lan"]:
