@@ -91,11 +91,16 @@ class _Claim:
 
 @dataclasses.dataclass(slots=True)
 class _Gateway:
-    """leader: the MAC that was there first, or was pinned last. pinned: MAC → when it was last heard."""
+    """leader: the MAC that was there first, or was pinned last. pinned: MAC → when it was last heard.
+
+    ways: MACs that have only brought packets from afar (a second uplink, a router's own MAC beside its virtual one). They may go on so;
+    claiming the address is another thing: packets are easily made up, and are no pin.
+    """
 
     first: float
     leader: str = ""
     pinned: dict[str, float] = dataclasses.field(default_factory=dict)
+    ways: dict[str, float] = dataclasses.field(default_factory=dict)
     names: dict[str, Name] = dataclasses.field(default_factory=dict)
     claims: Table[str, _Claim] = dataclasses.field(default_factory=lambda: Table(CLAIMS))
     carriers: Table[str, _Claim] = dataclasses.field(default_factory=lambda: Table(CLAIMS))  # who only brings packets from afar
@@ -128,11 +133,28 @@ class _Gateway:
         if self.leader not in self.pinned:
             self.leader = mac
 
+    def allow(self, mac: str, at: float) -> None:
+        """Learns a MAC that only brings packets from afar."""
+        self.forget(mac)
+        self.leader = "" if self.leader == mac else self.leader
+        self.ways[mac] = at
+        for old in list(self.ways)[:-PINS]:
+            del self.ways[old]
+
+    def unpinned(self) -> _Claim | None:
+        """What the leader has shown, where nothing is pinned yet."""
+        return self.claims.get(self.leader) or self.carriers.get(self.leader)
+
     def changed_hands(self, claim: _Claim) -> bool:
         """Nothing is pinned yet, and still: packets from afar came by the one, and come by the other now."""
-        leader = self.claims.get(self.leader) or self.carriers.get(self.leader)
+        leader = self.unpinned()
         before = leader.traces.get("ip") if leader else None
         return before is not None and before.count >= PIN_SEEN and "ip" in claim.traces
+
+    def comparable(self, claim: _Claim) -> bool:
+        """A leader that has only brought packets is no rival of one that claims the address: a router may do each by another MAC."""
+        leader = self.unpinned()
+        return bool(self.pinned) or leader is None or set(leader.traces) != {"ip"} or "ip" in claim.traces
 
     def crowded(self, at: float) -> bool:
         return len(self.newcomers) == CROWD and at - self.newcomers[0] <= CROWD_WITHIN
@@ -270,13 +292,16 @@ class GatewayMac(Plain):
         gateway = self._gateways.get(where) or self._gateways.put(where, _Gateway(at))
         if mac in self._vouched and mac not in gateway.pinned:
             gateway.pin(mac, at)
-        if mac in gateway.pinned or (where == UNKNOWN and mac == gateway.leader):
+        if mac in gateway.pinned or (where == UNKNOWN and mac == gateway.leader) or (kind == "ip" and mac in gateway.ways):
             yield from self._familiar(where, gateway, kind, mac, at)
             return
         claim = gateway.note(kind, mac, at, frame)
         if not gateway.leader and claim.seen >= PIN_SEEN:
             gateway.leader = mac
         if claim.raised is None and self._learnt(gateway, claim, at):
+            if set(claim.traces) == {"ip"}:
+                gateway.allow(mac, at)
+                return
             gateway.pin(mac, at)
             gateway.names |= {mac: name} if (name := self._names.get(mac)) else {}
         elif mac == gateway.leader:
@@ -311,7 +336,7 @@ class GatewayMac(Plain):
         if at - gateway.asked >= (ASK if claim.raised is None else ASK_AGAIN) and "." in where:
             gateway.asked = at
             yield Ask("arp", where)
-        if claim.raised is None and (len(claim.kinds(at)) > 1 or claim.insists()):
+        if claim.raised is None and (len(claim.kinds(at)) > 1 or claim.insists()) and (where == UNKNOWN or gateway.comparable(claim)):
             claim.raised = at
         if claim.raised is not None:
             yield from self._tell(where, gateway, mac, claim, at)
@@ -401,6 +426,7 @@ class GatewayMac(Plain):
             "age": self._now - gateway.first,
             "leader": gateway.leader,
             "pinned": list(gateway.pinned),
+            "ways": list(gateway.ways),
             "names": {mac: list(name) for mac, name in gateway.names.items()},
             "learning": [[mac, self._now - claim.first, self._now - claim.last, claim.seen] for mac, claim in young],
         }
@@ -422,6 +448,7 @@ def _message(grade: Grade, pinned: bool) -> str:
 def _loaded(held: Mapping[str, Any], at: float) -> _Gateway:
     gateway = _Gateway(at - seconds(held["age"]), leader=host_mac(held["leader"]))
     gateway.pinned = {_mac(mac): at for mac in held["pinned"][-PINS:]}
+    gateway.ways = {_mac(mac): at for mac in held["ways"][-PINS:]}
     gateway.names = {_mac(mac): (str(name)[:LONGEST], str(board)[:LONGEST]) for mac, (name, board) in list(held["names"].items())[-PINS:]}
     for mac, first, last, count in held["learning"][-CLAIMS:]:
         claim = gateway.claims.put(_mac(mac), _Claim(at - seconds(first)))

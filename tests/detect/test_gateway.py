@@ -268,6 +268,31 @@ def test_two_ways_out_that_are_there_from_the_start_are_both_learnt() -> None:
     assert watch.findings == []
 
 
+def test_a_router_may_speak_by_a_virtual_mac_and_send_by_its_own() -> None:
+    """HSRP, VRRP: whatever of it is heard first, and after a change of the active one."""
+    virtual, one, two = "00:00:0c:07:ac:01", ROUTER.mac, SPARE
+    watch = Watch(GatewayMac(Vouched()))
+    for at in range(1, 3600, 20):
+        for _ in range(3):
+            watch.see(outside(one if at < 1500 else two), at)
+        watch.see(table(virtual))
+        watch.see(arp(virtual, ROUTER.ip, PC.ip))
+    assert watch.findings == []
+    assert watch.detector.coverage(ABLE).share == 1.0
+
+
+def test_who_only_made_up_packets_while_we_learnt_is_no_gateway_later() -> None:
+    watch = Watch(GatewayMac(Vouched()))
+    for at in range(1, 1700, 20):
+        watch.see(table(), at)
+        watch.see(arp(ROUTER.mac, ROUTER.ip, PC.ip))
+        watch.see(outside(ATTACKER.mac, "198.51.100.7"))
+        watch.see(outside(ROUTER.mac))
+    watch = watch.again(GatewayMac(Vouched()))
+    watch.see(arp(ATTACKER.mac, ROUTER.ip, op=2), 2000)
+    assert only(watch.see(table(ATTACKER.mac), 2001)).source == ATTACKER.mac
+
+
 def test_our_own_mac_and_other_rondas_claim_nothing() -> None:
     watch = grown()
     for mac in (AGENT.mac, "02:52:4f:4e:00:11"):
@@ -364,9 +389,9 @@ def test_learning_goes_on_after_a_restart() -> None:
     "said",
     [
         {"192.0.2.1": {}},
-        {"192.0.2.1": {"age": "x", "leader": "", "pinned": [], "names": {}, "learning": []}},
-        {"192.0.2.1": {"age": 1, "leader": "", "pinned": ["not a MAC"], "names": {}, "learning": []}},
-        {"192.0.2.1": {"age": 1, "leader": "", "pinned": [], "names": {}, "learning": [[1, 2]]}},
+        {"192.0.2.1": {"age": "x", "leader": "", "pinned": [], "ways": [], "names": {}, "learning": []}},
+        {"192.0.2.1": {"age": 1, "leader": "", "pinned": ["not a MAC"], "ways": [], "names": {}, "learning": []}},
+        {"192.0.2.1": {"age": 1, "leader": "", "pinned": [], "ways": [], "names": {}, "learning": [[1, 2]]}},
         {"192.0.2.1": None},
     ],
 )
