@@ -40,7 +40,10 @@ METRICS = (*casebook.METRICS, FAILURES)
 
 
 def _date(text: str) -> str:
-    return f"{datetime.strptime(text, '%Y-%m-%d').replace(tzinfo=UTC):%Y-%m-%d}"  # raises ValueError
+    try:
+        return f"{datetime.strptime(text, '%Y-%m-%d').replace(tzinfo=UTC):%Y-%m-%d}"
+    except ValueError:
+        raise ValueError from None  # without Python's words
 
 
 def _reason(text: str) -> str:
@@ -78,8 +81,11 @@ def ids_of(data: Path | None) -> Ids:
     """The one giver of ids in this process for that directory: it knows those that there is evidence of."""
     if data not in _IDS:
         _IDS[data] = ids = Ids()
-        for name in Evidence(data).names() if data else ():
-            ids.known(name)
+        try:
+            for name in Evidence(data).names() if data else ():
+                ids.known(name)
+        except OSError as e:
+            log.error("evidence that is there can't be seen: %s", e)
     return _IDS[data]
 
 

@@ -97,6 +97,8 @@ def _parsed(data: bytes) -> Iterator[Decision]:
 
 
 def _decision(said: Any) -> Decision:
+    if not isinstance(said, dict):
+        raise TypeError("not a JSON object")
     texts = {name: said.get(name, "") for name in _TEXTS}
     if any(not isinstance(text, str) for text in texts.values()) or texts["what"] not in WHATS:
         raise ValueError("not a decision")
