@@ -225,7 +225,8 @@ class Eyes:
         self._before: dict[str, float] = {}  # what readers of earlier devices have counted
         self._seen_at = env.clock.monotonic()
         self._sent: dict[str, int] = dict.fromkeys(PROBE_KINDS, 0)  # by probes of earlier devices
-        self._tripwires = Tripwires(config.tripwires, self._tell) if config.tripwires else None
+        tripwires = Tripwires(config.tripwires, self._tell)  # those that systemd hands over among them
+        self._tripwires = tripwires if tripwires.ports or tripwires.problems else None
         self._trips = asyncio.ensure_future(self._tripwires.run()) if self._tripwires else None
 
     # -- a turn --------------------------------------------------------------------------------------------------------------

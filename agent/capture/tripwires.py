@@ -59,6 +59,7 @@ class Tripwires:
             async with asyncio.TaskGroup() as group:
                 for one in self._listeners:
                     group.create_task(self._accept(one, group))
+                await asyncio.Event().wait()  # also where no port could be had: that is said by `problems`, and no end of the watch
         finally:
             self.close()
 

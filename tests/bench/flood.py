@@ -33,13 +33,13 @@ PART = [sys.executable, "-m", "tests.bench.flood"]
 
 
 def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
-    seconds = 6.0 if quick else SECONDS
+    seconds = 3.0 if quick else SECONDS
     with tempfile.TemporaryDirectory(prefix="ronda-bench-") as directory, Lab(Path(directory)) as lab:
         wire = Wire(lab)
         wire.peer.ip("route", "add", "local", "10.79.0.0/16", "dev", "lo")  # AnyIP: the kernel answers for all of it
         wire.listen()
         with _service(wire):
-            own = _ronda(wire, seconds)
+            own = _ronda(wire, seconds, quick)
             peer = _scapy(wire, seconds)
     return _rows(own, peer), {"ronda": own, "scapy": peer}
 
@@ -60,7 +60,7 @@ def _kinds(wire: Wire) -> dict[str, Any]:
     return {"icmp": icmp, **({"lan": [{"device": "eth0", "socket": str(wire.path)}]} if "lan" in KINDS else {})}
 
 
-def _ronda(wire: Wire, seconds: float) -> dict[str, float]:
+def _ronda(wire: Wire, seconds: float, quick: bool) -> dict[str, float]:
     kinds = _kinds(wire)
     whole = agent.start(wire.box, yaml.safe_dump({"site": "bench", "web": {"listen": LISTEN}, "collectors": kinds}), LISTEN)
     alone = wire.box.start("capture-alone", *PART, "capture", str(wire.path))
@@ -78,7 +78,7 @@ def _ronda(wire: Wire, seconds: float) -> dict[str, float]:
     loud = _window({"whole": whole, "alone": alone}, seconds, "N7: the flood")
     rate = (_received(wire) - got) / (time.monotonic() - begun)
     flood.process.wait(60)
-    time.sleep(6)  # the last pings' time-out
+    time.sleep(1 if quick else 6)  # the last pings' time-out
     after = agent.scrape(wire.box, url)
     alone.stop()
     told = json.loads(alone.output().splitlines()[-1])
