@@ -13,6 +13,7 @@ from agent.wire.dns import DnsError, Reader, encode_name
 Protocol: TypeAlias = Literal["llmnr", "nbns", "mdns"]
 PORTS: dict[int, Protocol] = {5355: "llmnr", 137: "nbns", 5353: "mdns"}
 MAX_QUESTIONS, MAX_RECORDS, MAX_ADDRESSES = 16, 32, 16  # of one message; what is beyond is passed over
+MAX_LABELS = 192  # of all its names: compressed, a message of 400 bytes can hold thousands, and each costs as much as a whole small frame
 
 A, AAAA, NB = 1, 28, 0x20
 _HEADER = struct.Struct("!6H")
@@ -49,10 +50,14 @@ def parse(protocol: Protocol, data: bytes) -> Message:
         raise NamesError("shorter than a header")
     ident, bits, questions, records, _, _ = _HEADER.unpack_from(data)
     reader = Reader(data, _HEADER.size)
+    asked: list[str] = []
     try:
-        asked = [_question(reader, protocol) for _ in range(min(questions, MAX_QUESTIONS))]
-        whole = questions <= MAX_QUESTIONS
-        answers = _answers(reader, protocol, min(records, MAX_RECORDS)) if whole and bits & _RESPONSE else ()
+        labels = 0
+        while len(asked) < min(questions, MAX_QUESTIONS) and labels < MAX_LABELS:
+            name, cost = _question(reader, protocol)
+            labels += cost
+            asked.append(name)
+        answers = _answers(reader, protocol, records, labels) if len(asked) == questions and bits & _RESPONSE else ()
     except DnsError as e:
         raise NamesError(str(e)) from None
     return Message(
@@ -60,18 +65,21 @@ def parse(protocol: Protocol, data: bytes) -> Message:
     )  # fmt: skip
 
 
-def _question(reader: Reader, protocol: Protocol) -> str:
-    """The name asked for, "" where it is no question for a name."""
-    name = _name(reader, protocol)
+def _question(reader: Reader, protocol: Protocol) -> tuple[str, int]:
+    """The name asked for, "" where it is no question for a name; and its labels."""
+    name, labels = _name(reader, protocol)
     kind, class_ = reader.u16(), reader.u16()
-    return name if class_ & _MANY == 1 and (protocol != "nbns" or kind == NB) else ""
+    return name if class_ & _MANY == 1 and (protocol != "nbns" or kind == NB) else "", labels
 
 
-def _answers(reader: Reader, protocol: Protocol, count: int) -> tuple[Answer, ...]:
-    """Names with all their addresses, in the order in which they come."""
+def _answers(reader: Reader, protocol: Protocol, count: int, labels: int) -> tuple[Answer, ...]:
+    """Names with all their addresses, in the order in which they come. `labels`: how many the message has cost already."""
     found: dict[str, list[str]] = {}
-    for _ in range(count):
-        name = _name(reader, protocol)
+    for _ in range(min(count, MAX_RECORDS)):
+        if labels >= MAX_LABELS:
+            break
+        name, cost = _name(reader, protocol)
+        labels += cost
         kind, class_, _, length = _RECORD.unpack(reader.take(_RECORD.size))
         data = reader.take(length)
         if class_ & _MANY == 1 and (protocol != "nbns" or kind == NB):
@@ -88,9 +96,10 @@ def _addresses(protocol: Protocol, kind: int, data: bytes) -> list[str]:
     return [frame.text6(data)] if kind == AAAA and len(data) == 16 else []
 
 
-def _name(reader: Reader, protocol: Protocol) -> str:
+def _name(reader: Reader, protocol: Protocol) -> tuple[str, int]:
+    """The name, and how many labels it took to read."""
     name = reader.name()
-    return decode_netbios(name) if protocol == "nbns" else name
+    return decode_netbios(name) if protocol == "nbns" else name, name.count(".") + 1
 
 
 # -- NetBIOS names ------------------------------------------------------------------------------------------------------------------

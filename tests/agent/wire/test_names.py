@@ -119,6 +119,16 @@ def test_more_than_a_message_says_is_passed_over():
     assert len(message.asked) == codec.MAX_QUESTIONS
 
 
+def test_names_that_unfold_to_thousands_of_labels_are_not_unfolded():
+    long = b"\1\xff" * 126 + b"\0"
+    questions = struct.pack("!6H", 0, 0, 16, 0, 0, 0) + long + b"\0\1\0\1" + b"\xc0\x0c\0\1\0\1" * 15
+    record = struct.pack("!HHIH4s", 1, 1, 9, 4, b"\xc0\0\2\1")
+    answers = struct.pack("!6H", 0, 0x8000, 0, 32, 0, 0) + long + record + (b"\xc0\x0c" + record) * 31
+
+    assert len(codec.parse("mdns", questions).asked) == 2
+    assert [len(answer.addresses) for answer in codec.parse("mdns", answers).answers] == [2]
+
+
 def test_a_name_has_so_many_addresses_at_most():
     record = b"\1a\0" + struct.pack("!HHIH4s", 1, 1, 9, 4, b"\xc0\0\2\1")
 
