@@ -8,6 +8,7 @@ on from there; events are told with the file's own times.
 import collections
 import dataclasses
 import gzip
+import io
 import itertools
 import math
 import os
@@ -17,7 +18,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from datetime import tzinfo
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from agent import show
@@ -112,7 +113,7 @@ class Source(Protocol):
 class Captured:
     """What the packets of a capture say. Where it was made is learnt from its first ones, which are kept meanwhile."""
 
-    def __init__(self, stream: BinaryIO, said: Said, tell: Callable[[str], None]) -> None:
+    def __init__(self, stream: io.BufferedIOBase, said: Said, tell: Callable[[str], None]) -> None:
         """Raises UnreadableError."""
         try:
             self._capture = pcap.Capture(stream.read)
@@ -190,7 +191,7 @@ def _some(packets: Iterator[pcap.Packet]) -> Iterator[pcap.Packet]:
 class Logged:
     """What the lines of a log tell. `written`: when it last was, for times without a year."""
 
-    def __init__(self, stream: BinaryIO, written: float, zone: tzinfo) -> None:
+    def __init__(self, stream: io.BufferedIOBase, written: float, zone: tzinfo) -> None:
         self._stream, self._written, self._zone = stream, written, zone
         self._lines = self._timed = self._told = 0
 
@@ -221,12 +222,12 @@ class Logged:
 # -- the run ------------------------------------------------------------------------------------------------------------------------
 
 
-def open_source(plain: BinaryIO, said: Said, tell: Callable[[str], None]) -> tuple[Source, list[Detector]]:
+def open_source(plain: io.BufferedReader, said: Said, tell: Callable[[str], None]) -> tuple[Source, list[Detector]]:
     """What is in a file, and the detectors that go with it. Raises UnreadableError."""
     try:
         written = os.fstat(plain.fileno()).st_mtime
-        stream: BinaryIO = gzip.GzipFile(fileobj=plain) if _peek(plain, 2) == _GZIP else plain  # type: ignore[assignment]
-        head = _peek(stream, 4096)
+        stream = gzip.GzipFile(fileobj=plain) if plain.peek(2)[:2] == _GZIP else plain  # looked at, not read: it may be a pipe
+        head = stream.peek(4096)[:4096]
     except _TORN as e:
         raise UnreadableError(f"not gzip: {e}") from None
     except OSError as e:
@@ -236,12 +237,6 @@ def open_source(plain: BinaryIO, said: Said, tell: Callable[[str], None]) -> tup
     if _binary(head):
         raise UnreadableError("neither a capture nor a log")
     return Logged(stream, written, ZoneInfo(said.timezone)), [make(said.vouched) for make in HOST]
-
-
-def _peek(stream: BinaryIO, n: int) -> bytes:
-    head = stream.read(n)
-    stream.seek(0)
-    return head
 
 
 def _binary(head: bytes) -> bool:
@@ -283,14 +278,14 @@ def run(path: Path, said: Said, *, as_json: bool) -> int:
         return UNREADABLE
 
 
-def _opened(path: Path) -> BinaryIO:
+def _opened(path: Path) -> io.BufferedReader:
     try:
         return path.open("rb")
     except OSError as e:
         raise UnreadableError(e.strerror or str(e)) from None
 
 
-def _run(plain: BinaryIO, said: Said, tell: Callable[[str], None], *, as_json: bool) -> int:
+def _run(plain: io.BufferedReader, said: Said, tell: Callable[[str], None], *, as_json: bool) -> int:
     source, detectors = open_source(plain, said, tell)
     zone = ZoneInfo(said.timezone)
     found = 0
@@ -324,9 +319,9 @@ def _shown(number: int, outcome: Outcome, said: Said, zone: tzinfo, *, as_json: 
 class Progress:
     """How far we are, on a terminal."""
 
-    def __init__(self, plain: BinaryIO) -> None:
-        self._plain, self._size = plain, max(1, os.fstat(plain.fileno()).st_size)
-        self._on, self._next = sys.stderr.isatty(), time.monotonic() + PROGRESS
+    def __init__(self, plain: io.BufferedReader) -> None:
+        self._plain, self._size = plain, os.fstat(plain.fileno()).st_size
+        self._on, self._next = bool(self._size) and sys.stderr.isatty(), time.monotonic() + PROGRESS  # nobody knows how long a pipe is
 
     def __call__(self) -> None:
         if self._on and (now := time.monotonic()) >= self._next:

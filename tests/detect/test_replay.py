@@ -3,7 +3,9 @@
 import gzip
 import io
 import json
+import os
 import random
+import threading
 
 import pytest
 from hypothesis import given
@@ -111,6 +113,18 @@ def test_a_gzipped_log_and_a_gzipped_capture_read_the_same(tmp_path, capsys):
     (tmp_path / "x.gz").write_bytes(gzip.compress((tmp_path / "x.pcap").read_bytes()))
 
     assert replayed(capsys, str(tmp_path / "x.gz"))[1] == replayed(capsys, plain)[1] != []
+
+
+def test_a_pipe_is_read_as_it_comes(tmp_path, capsys):
+    written(tmp_path / "x.pcap", of_case(cases.sweep_nmap))
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=lambda: (tmp_path / "pipe").write_bytes((tmp_path / "x.pcap").read_bytes()))
+    writer.start()
+
+    code, events, _ = replayed(capsys, str(tmp_path / "pipe"))
+    writer.join()
+
+    assert (code, events) == (0, replayed(capsys, str(tmp_path / "x.pcap"))[1])
 
 
 def test_a_quiet_office_finds_nothing(tmp_path, capsys):
