@@ -26,7 +26,7 @@ from agent.detect import lines, reading, surroundings
 from agent.detect.casebook import Casebook, Outcome
 from agent.detect.model import Detector, Vouched
 from agent.detect.patrol import Patrol
-from agent.detect.seen import Network, Observation
+from agent.detect.seen import Counters, Network, Observation
 from agent.detect.table import HOST, LAN
 from agent.wire import frame, pcap
 from agent.wire.event import LATEST, Entry, bounded
@@ -38,6 +38,7 @@ AROUND = 60  # seconds: where nothing is in the file for long, detectors are tic
 FIRST, FIRST_BYTES = 20_000, 8 << 20  # packets that are looked at, and kept, to learn where the capture was made
 MAX_LINE = 65_536
 PROGRESS = 0.5
+GROUP = frozenset("13579bdf")  # the second digit of a MAC that isn't one host's: the lowest bit of its first octet
 # Fields that say the same in each event of a rule are for machines; of them a person is shown these.
 SAME = ("event.", "observer.", "rule.", "threat.", "ronda.dedup_key", "ronda.advice_id", "ronda.evidence")
 SHOWN = frozenset({"event.id", "rule.id", "threat.technique.id"})
@@ -122,6 +123,7 @@ class Captured:
         self._said, self._tell = said, tell
         self._packets = self._strange = self._broken = 0
         self._own: frozenset[str] = frozenset()
+        self._to_all, self._counted = 0, -math.inf  # what the live capture's filter counts: frames for everybody that aren't ours
 
     def __iter__(self) -> Iterator[tuple[float, Observation | None]]:
         packets = iter(self._capture)
@@ -151,6 +153,11 @@ class Captured:
             self._strange += found is None
         for seen in self._of(packet, found) or (None,):
             yield packet.time, seen
+        if found and found[0].target[1:2] in GROUP and found[1] != "out" and found[0].source not in self._own:
+            self._to_all += 1
+        if abs(packet.time - self._counted) >= 1.0:
+            self._counted = packet.time
+            yield packet.time, Counters({"broadcast": float(self._to_all)})
 
     def _seen(self, packet: pcap.Packet) -> Iterable[Observation]:
         try:

@@ -60,6 +60,17 @@ def test_a_sweep_in_a_capture_is_told_as_an_event(tmp_path, capsys):
     assert "packets" in err
 
 
+def test_a_storm_is_counted_from_the_frames_themselves(tmp_path, capsys):
+    one = bytes(who_has(PC, "192.0.2.101", "192.0.2.1")).ljust(60, b"\0")
+    frames = [(NOON + i / 1000, one) for i in range(15_000)]
+
+    _, storm, _ = replayed(capsys, written(tmp_path / "storm", frames))
+    _, calm, _ = replayed(capsys, written(tmp_path / "calm", frames[::4]))
+
+    assert {(event["kind"], event["fields"]["ronda.grade"]) for event in storm} >= {("broadcast_storm", "high")}
+    assert [event for event in calm if event["kind"] == "broadcast_storm"] == []
+
+
 def test_people_see_a_table_without_what_is_the_same_in_each(tmp_path, capsys):
     code = main(["replay", written(tmp_path / "x.pcap", of_case(cases.sweep_nmap))])
     out, _ = capsys.readouterr()
