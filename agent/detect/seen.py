@@ -101,7 +101,8 @@ class Neighbour(NamedTuple):
 class Contact(NamedTuple):
     """One step of a first contact; `source` is always who began it, `target` whom it asked.
 
-    asked: a TCP SYN; open: its SYN-ACK; closed: its RST, or the ICMP "port unreachable" of a UDP packet (never asked before).
+    asked: a TCP SYN; open: its SYN-ACK; closed: its RST+ACK with sequence 0, or the ICMP "port unreachable" of a UDP packet (never asked
+    before, and perhaps of a late answer: then `port` is the asker's).
     """
 
     frame: Frame
