@@ -3,17 +3,24 @@
 from collections.abc import Callable
 
 from agent.detect.arp import ArpAnomaly, ArpPoisoning
+from agent.detect.canary import NamePoisoner
 from agent.detect.changed import AccountsChanged, KeysChanged, PersistenceChanged, SetuidNew, SudoersChanged
 from agent.detect.conflicts import IpConflict
 from agent.detect.devices import NewDevice
+from agent.detect.dhcp import DhcpStarvation, RogueDhcp
+from agent.detect.floods import Flood
 from agent.detect.gateway import GatewayMac
 from agent.detect.listeners import NewListener
 from agent.detect.logins import BruteForce
 from agent.detect.model import Detector, Vouched
 from agent.detect.neighbours import NeighbourDrift
 from agent.detect.posture import ClockWrong, FirewallOff, RootDiskBad, UpdatesPending, UsbDevice
+from agent.detect.routers6 import RogueRa
+from agent.detect.scans import PortScan
+from agent.detect.service import ServiceLost
 from agent.detect.storms import BroadcastStorm
 from agent.detect.sweeps import ArpSweep
+from agent.detect.tripwires import Tripwire
 
 LAN: tuple[Callable[[Vouched], Detector], ...] = (  # a detector's class; made anew for each task
     GatewayMac,
@@ -24,6 +31,14 @@ LAN: tuple[Callable[[Vouched], Detector], ...] = (  # a detector's class; made a
     NewDevice,
     NeighbourDrift,
     BroadcastStorm,
+    RogueDhcp,
+    DhcpStarvation,
+    ServiceLost,
+    RogueRa,
+    PortScan,
+    Tripwire,
+    Flood,
+    NamePoisoner,
 )
 HOST: tuple[Callable[[Vouched], Detector], ...] = (
     BruteForce,
