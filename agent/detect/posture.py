@@ -100,7 +100,7 @@ class UpdatesPending(State):
         self._why, self._at = seen.why, at
         self._first = {name: self._first.get(name, at) for name in seen.names[:MAX_PENDING]}
         self.oldest = max([seen.oldest if seen.pending else 0.0, *(at - first for first in self._first.values())])
-        fields = {"ronda.updates": str(seen.pending), "ronda.oldest_days": str(int(self.oldest // DAY)), "ronda.reboot": str(seen.reboot)}
+        fields = {"ronda.updates": str(seen.pending), "ronda.oldest_days": f"{self.oldest // DAY:.0f}", "ronda.reboot": str(seen.reboot)}
         grade: Grade = "high" if self.oldest > VERY_OLD else "medium"
         late = "security updates wait for more than two weeks"
         said = list(self._is("pending", self.oldest > OLD, at, late, "no old security update waits", grade=grade, after=0.0, fields=fields))
