@@ -32,6 +32,7 @@ WORD = 40  # of any other name, and of a phone number
 BOT_TOKEN_FILE = (0, 26)  # the first Alertmanager that reads a bot's token from its file
 NOWHERE = "nowhere"
 NOTICE = "kejadian-keamanan"
+CSIRT_DIGEST = "csirt-digest"
 HEADER = "Rendered by `ronda central render`. Changes here are lost at the next rendering."
 
 Config = dict[str, Any]
@@ -68,14 +69,20 @@ def _smtp(smtp: Smtp) -> Config:
 
 
 def route(inventory: Inventory) -> Config:
-    """Who is told of what. A deadman's switch and the CSIRT's alerts never fall through to the others."""
+    """Who is told of what. A deadman's switch and the CSIRT's alerts never fall through to the others. `also: csirt` is told to both."""
     channels = inventory.channels
     ops = "ops" if "ops" in channels else NOWHERE
     routes: list[Config] = [_watchdog("deadman" if "deadman" in channels else NOWHERE)]
     tells_others = ops != NOWHERE and _for_people(channels["ops"])
-    routes.append(
-        {"receiver": "csirt" if "csirt" in channels else NOWHERE, **_audience("csirt"), **({"continue": True} if tells_others else {})}
-    )
+    csirt = "csirt" if "csirt" in channels else NOWHERE
+    digest_ = CSIRT_DIGEST if "csirt" in channels else NOWHERE
+    routes.append({"receiver": digest_, "matchers": ['alertname="SecurityDigest"'], "group_by": ["alertname"], "group_wait": "30s"})
+    # what the catalogue calls low or info: on the CSIRT's dashboard and in its digest
+    routes.append({"receiver": NOWHERE, "matchers": ['audience="csirt"', 'severity="info"']})
+    if csirt != NOWHERE:  # a blind detector, a looped cable: those on call must mend it, and the CSIRT must know
+        both = {"matchers": ['also="csirt"']}
+        routes += [{"receiver": csirt, **both, "continue": True}, {"receiver": ops, **both}]
+    routes.append({"receiver": csirt, **_audience("csirt"), **({"continue": True} if tells_others else {})})
     if tells_others:
         routes.append({"receiver": NOTICE, **_audience("csirt")})
     if "isp" in channels:  # a provider is told of its own outage; so are those on call
@@ -128,6 +135,7 @@ IDENTITY = (
     "reason",
     "exit",
     "unknown",
+    "rule",
 )
 
 
@@ -147,6 +155,8 @@ def inhibitions(inventory: Inventory) -> list[Config]:
         ),
         # the same thing in two severities
         _mutes(['severity="critical"', 'site!=""'], ['severity=~"warning|info"', 'site!=""'], *IDENTITY),
+        # the same finding in two grades that are both critical
+        _mutes(['hours="always"', 'site!=""'], ['severity="critical"', 'hours="office"', 'site!=""'], *IDENTITY),
     ]
 
 
@@ -179,6 +189,8 @@ def _receivers(inventory: Inventory, target: Target) -> Iterator[Config]:
             yield _receiver(name, channel, "ronda", name, target)
     if (ops := channels.get("ops")) and _for_people(ops):
         yield _receiver(NOTICE, Channel(telegram=ops.telegram, email=ops.email), "ronda.security", "ops", target)
+    if channel := channels.get("csirt"):
+        yield _receiver(CSIRT_DIGEST, channel, "ronda.digest", "csirt", target, send_resolved=False)
     if channel := channels.get("digest", channels.get("ops")):
         said_in = "digest" if "digest" in channels else "ops"
         yield _receiver("digest", channel, "ronda.digest", said_in, target, send_resolved=False)
@@ -389,6 +401,8 @@ def _people(inventory: Inventory, site: Site) -> str:
     csirt, ops = (
         "".join(_said(short(c.name, WORD), c.phone) + ", " for c in site.contacts if c.audience == who) for who in ("csirt", "ops")
     )
+    if inventory.centre.csirt:
+        csirt += short(inventory.centre.csirt, WORD) + ", "
     nocs = _nocs(inventory, site)
     return f'{{{{ if eq .Labels.audience "csirt" }}}}{_quoted(csirt)}{{{{ else }}}}{nocs}{_quoted(ops)}{{{{ end }}}}'
 

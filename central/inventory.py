@@ -120,13 +120,17 @@ else:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Centre:
-    """The Kominfo office itself. `url`: where the agents push to; `token_file`: the file on each box with its own token for it."""
+    """The Kominfo office itself. `url`: where the agents push to; `token_file`: the file on each box with its own token for it.
+
+    csirt: whom to call about a security finding, and whom its report names, e.g. "TTIS Labuhanbatu 0624-000009"
+    """
 
     name: Name
     timezone: Zone = "Asia/Jakarta"
     url: Url = ""
     token_file: File | None = None
     phone: Line = ""
+    csirt: Line = ""
     anchors: list[Anchor] = dataclasses.field(default_factory=lambda: list(ANCHORS))
 
     def problems(self) -> Iterable[tuple[str, str]]:

@@ -10,6 +10,9 @@ promtool proves it, and Prometheus keeps it over a restart. For each alert X the
                                  until it is over: closing time never "resolves" an outage
 
 `for` becomes part of the expression: an outage of the night is old enough at opening time, and pages then and not `for` later.
+
+The CSIRT's alerts know no class and no maintenance: `hours: always` and those without the label are told at once, at any office's any hour;
+`hours: office` waits for the office to open, and pages where nobody knows its hours.
 """
 
 import re
@@ -115,9 +118,24 @@ def _since(who: Mapping[str, str]) -> str:
 def _alert(rule: Rule, who: Mapping[str, str]) -> Rule:
     lasting = parse_duration(str(rule["for"])) if "for" in rule else 0.0
     made = {k: v for k, v in _clean(rule).items() if k != "for"}
-    made["expr"] = _at_once(who, lasting) if rule["labels"]["audience"] == "csirt" else _by_class(who, lasting)
-    made["annotations"] = {"incident": INCIDENT, "since": SINCE, "lasted": LASTED, **rule.get("annotations", {})}
+    made["expr"] = _expressed(who, lasting)
+    onset = {"incident": INCIDENT, "since": SINCE, "lasted": LASTED} if FINDING not in rule["expr"] else OF_FINDINGS
+    made["annotations"] = {**onset, **rule.get("annotations", {})}
     return made
+
+
+def _expressed(who: Mapping[str, str], lasting: float) -> str:
+    if who["audience"] != "csirt":
+        return _by_class(who, lasting)
+    return _in_hours(who, lasting) if who.get("hours") == "office" else _at_once(who, lasting)
+
+
+def _in_hours(who: Mapping[str, str], lasting: float) -> str:
+    condition = f"ronda:condition{_selector(who)}"
+    return (
+        f"(\n  {_at_once(who, lasting)}\n)\nunless on (site) (ronda_site_open == 0)\n"
+        f"or\n{condition} and ignoring (alertstate) {_firing(who)}"
+    )
 
 
 def _at_once(who: Mapping[str, str], lasting: float) -> str:
@@ -166,21 +184,35 @@ def _indent(expression: str) -> str:
 # Templates of Prometheus, in functions that 2.42 has. The selector is made of the alert's own labels, quoted by %q as PromQL reads it.
 
 _OWN = '{{ $own := "" }}{{ range $k, $v := $labels }}{{ if ne $k "__name__" }}{{ $own = printf "%s%s=%q," $own $k $v }}{{ end }}{{ end }}'
-_ONSET = (
-    _OWN
-    + '{{ with printf "ronda:condition_since:timestamp{%s} + on (site) group_left (code, zone) ronda_site_utc_offset_seconds{site=%q}" $own'
-    " $labels.site | query }}{{ with first . }}"
-)
+_JOINED = " + on (site) group_left (code, zone) ronda_site_utc_offset_seconds{site=%q}"
+_ONSET = _OWN + '{{ with printf "ronda:condition_since:timestamp{%s}' + _JOINED + '" $own $labels.site | query }}{{ with first . }}'
 _LOCAL = "(. | value | toTime)"
-INCIDENT = _ONSET + '{{ label "code" . }}-{{ ' + _LOCAL + '.Format "0102-1504" }}{{ end }}{{ end }}'
+_INCIDENT = '{{ label "code" . }}-{{ ' + _LOCAL + '.Format "0102-1504" }}{{ end }}{{ end }}'
 # An outage of another day says which: "23/11 22.14 WIB".
-SINCE = (
-    _ONSET
-    + "{{ $at := "
+_SINCE = (
+    "{{ $at := "
     + _LOCAL
     + ' }}{{ $zone := label "zone" . }}{{ with printf "ronda_site_utc_offset_seconds{site=%q} + time()" $labels.site | query }}'
     + '{{ $now := first . | value | toTime }}{{ if ne ($now.Format "0201") ($at.Format "0201") }}{{ $at.Format "2/1 " }}{{ end }}{{ end }}'
     + '{{ $at.Format "15.04" }} {{ $zone }}{{ end }}{{ end }}'
 )
+INCIDENT, SINCE = _ONSET + _INCIDENT, _ONSET + _SINCE
 # How long it has gone on. The end is told with the annotations of the last evaluation in which it stood, so then it is how long it was.
 LASTED = _OWN + '{{ range printf "time() - ronda:condition_since:timestamp{%s}" $own | query }}{{ . | value | humanizeDuration }}{{ end }}'
+
+# A finding has its id and its beginning from the box that found it: the centre and `ronda events` there must name the same one.
+FINDING = "ronda:finding:bool"
+_OPENED = (
+    '{{ with printf "(ronda:finding_opened:timestamp{site=%q,rule=%q,grade=%q} or on (site) min by (site) (ronda:condition_since:timestamp'
+    "{site=%q,rule=%q}))"
+    + _JOINED
+    + '" $labels.site $labels.rule $labels.grade $labels.site $labels.rule $labels.site | query }}{{ with first . }}'
+)
+_AGO = (
+    '{{ range printf "time() - ronda:finding_opened:timestamp{site=%q,rule=%q,grade=%q}" $labels.site $labels.rule $labels.grade | query }}'
+)
+OF_FINDINGS = {
+    "incident": _OPENED + _INCIDENT,
+    "since": _OPENED + _SINCE,
+    "lasted": _AGO + "{{ . | value | humanizeDuration }}{{ end }}",
+}

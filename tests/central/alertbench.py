@@ -29,7 +29,9 @@ TOKEN = "123456:a-token-of-the-tests"
 SHORTER = {'"2s"': '"200ms"', '"5m"': '"300ms"', '"0s"': '"1ms"', '"30s"': '"400ms"', '"50s"': '"700ms"'}
 
 INVENTORY = """
-centre: {name: Kominfo Labuhanbatu, timezone: Asia/Jakarta, url: "https://pusat.example.go.id:17664", phone: "0624-000000"}
+centre:
+  {name: Kominfo Labuhanbatu, timezone: Asia/Jakarta, url: "https://pusat.example.go.id:17664", phone: "0624-000000",
+   csirt: "TTIS Labuhanbatu 0624-000008"}
 calendars: {lima-hari: {mon-thu: "07:30-16:00", fri: "07:30-16:30"}}
 isps: {isp-a: {name: ISP A, noc: "021-000100"}, isp-b: {name: ISP B, noc: "021-000200"}}
 services: {siak: {name: SIAK, url: "https://siak.example.go.id/", owner: Kemendagri, phone: "021-000600"}}

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import subprocess
 import urllib.request
 from pathlib import Path
@@ -118,6 +119,9 @@ def test_a_missing_token_says_what_to_do(tmp_path):
 ROUTES = [
     ("alertname=SiteDown audience=ops site=rsud", "ops"),
     ("alertname=DhcpRogue audience=csirt site=rsud", "csirt,kejadian-keamanan"),
+    ("alertname=SecurityNote audience=csirt severity=info site=rsud", "nowhere"),
+    ("alertname=SecurityDigest audience=csirt severity=info site=pusat", "csirt-digest"),
+    ("alertname=DetectorBlind audience=ops also=csirt severity=warning site=rsud", "csirt,ops"),
     ("alertname=SlaMissed audience=isp", "isp"),
     ("alertname=IspDown audience=ops site=pusat isp=isp-a", "isp,ops"),
     ("alertname=Monthly audience=pimpinan", "ops"),
@@ -126,7 +130,11 @@ ROUTES = [
     ("alertname=FromElsewhere", "ops"),
 ]
 WITHOUT_OPS = [("audience=ops", "nowhere"), ("audience=csirt", "csirt"), ("audience=isp", "isp"), ("audience=pimpinan", "nowhere")]
-WITHOUT_CSIRT = [("audience=csirt", "nowhere,kejadian-keamanan")]
+WITHOUT_CSIRT = [
+    ("audience=csirt", "nowhere,kejadian-keamanan"),
+    ("alertname=SecurityDigest audience=csirt", "nowhere"),
+    ("audience=ops also=csirt", "ops"),
+]
 
 
 @pytest.mark.needs("amtool")
@@ -156,7 +164,7 @@ def test_only_the_digest_and_the_deadmans_switch_do_not_tell_the_end(tmp_path):
         r["name"] for r in configured(tmp_path)["receivers"] for key, ways in r.items() if key != "name" if not ways[0]["send_resolved"]
     }
 
-    assert silent == {"digest", "deadman"}
+    assert silent == {"digest", "csirt-digest", "deadman"}
 
 
 # -- inhibition -------------------------------------------------------------------------------------------------------------------
@@ -289,7 +297,35 @@ def test_what_tells_two_alerts_apart_is_known():
             for case in test.get("alert_rule_test") or ():
                 used |= {label for a in case["exp_alerts"] or () for label in a["exp_labels"]}
 
-    assert used - set(alertmanager.IDENTITY) <= {"severity", "class", "district"}
+    assert used - set(alertmanager.IDENTITY) <= {"severity", "class", "district", "grade", "hours", "also"}
+
+
+MUTED = [
+    # the same finding, graver: told once
+    ({"severity": "critical", "hours": "always", "grade": "critical"}, {"severity": "critical", "hours": "office", "grade": "high"}, True),
+    ({"severity": "critical", "hours": "office", "grade": "high"}, {"severity": "warning", "hours": "office", "grade": "medium"}, True),
+    ({"severity": "warning", "hours": "office", "grade": "medium"}, {"severity": "critical", "hours": "office", "grade": "high"}, False),
+]
+
+
+@pytest.mark.parametrize(("graver", "lesser", "muted"), MUTED)
+def test_a_finding_in_two_grades_is_told_in_the_graver_one(tmp_path, graver, lesser, muted):
+    """As Alertmanager reads a rule of inhibition: all matchers of either side, and every label of `equal`."""
+
+    def matches(matchers: list[str], labels: dict[str, str]) -> bool:
+        parts = [re.fullmatch(r'(\w+)(=~|!~|!=|=)"(.*)"', m) for m in matchers]
+        tests = {
+            "=": lambda a, b: a == b, "!=": lambda a, b: a != b,
+            "=~": lambda a, b: bool(re.fullmatch(b, a)), "!~": lambda a, b: not re.fullmatch(b, a),
+        }  # fmt: skip
+        return all(p and tests[p[2]](labels.get(p[1], ""), p[3]) for p in parts)
+
+    about = {"alertname": "RogueDhcp", "site": "rsud", "audience": "csirt", "rule": "rogue_dhcp", "class": "24-jam"}
+    rules = configured(tmp_path)["inhibit_rules"]
+    found = any(matches(r["source_matchers"], about | graver) and matches(r["target_matchers"], about | lesser) for r in rules)
+    assert found == muted
+    elsewhere = [r for r in rules if matches(r["target_matchers"], about | lesser) and "site" not in r.get("equal", [])]
+    assert elsewhere == []
 
 
 def test_the_words_that_decide_who_is_called_are_those_of_the_causes():

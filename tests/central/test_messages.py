@@ -184,6 +184,63 @@ def test_security_is_told_to_the_csirt_and_to_others_only_that_it_happened(centr
     assert "Dhcp" not in said
 
 
+FOUND = {  # rule, grade, from and until which minute after 07:00 WIB, and at which minute it is told
+    "finding-critical": ("rogue_dhcp", "critical", 5, "10m"),  # at night
+    "finding-high-at-opening": ("tripwire", "high", 6, "30m"),  # told when the office opens at 07:30
+    "finding-medium": ("port_scan", "medium", 32, "35m"),
+    "finding-of-the-box": ("firewall_off", "high", 34, "36m"),
+}
+SPOKEN = {"rogue_dhcp": "RogueDhcp", "tripwire": "TripwireTouched", "port_scan": "PortScan", "firewall_off": "FirewallOff"}
+
+
+def finding(folder: Path, rule: str, grade: str, since: int, told: str) -> dict:
+    """The alert at Dukcapil as the rendered rules make it of what its box tells; it told of it a minute late."""
+    facts = yamltext.dump({"groups": [prometheus.group(inventory(folder, INVENTORY))]})
+    files = {"inventory.yaml": facts} | {
+        f"{name}.yaml": rules.files()[f"prometheus/rules/{name}.yaml"] for name in ("detect", "lan", "guard")
+    }
+    labels = f'{{site="dukcapil",instance="dukcapil",job="ronda",rule="{rule}",severity="{grade}"}}'
+    series = {
+        f"ronda_condition_active{labels}": f"_x{since + 1} 1x60",
+        f"ronda_condition_opened_timestamp_seconds{labels}": f"_x{since + 1} {since * 60}x60",
+    }
+    series['ronda_lan_dhcp_servers{site="dukcapil",instance="dukcapil",job="ronda"}'] = "2x60"
+    [[made]] = Bench(folder, files, series, every="1m", sampled="1m").alerts(SPOKEN[rule], told)
+    return {"labels": made.labels, "annotations": made.annotations, "startsAt": BEGAN}
+
+
+@pytest.mark.needs("promtool")
+@pytest.mark.parametrize("name", FOUND)
+def test_a_finding_is_told_to_the_csirt_in_eight_lines(centre: Centre, tmp_path, name):
+    rule, grade, since, told = FOUND[name]
+    made = finding(tmp_path, rule, grade, since, told)
+    centre.post(made)
+
+    text = centre.message("csirt", made["annotations"]["incident"])
+    golden(f"{name}.html", text)
+    assert len(text.splitlines()) <= 8
+    assert len(first_line(text)) <= 90
+    assert made["annotations"]["incident"] == f"DKC-0101-{7 + since // 60:02}{since % 60:02}", "the id that the box gave it"
+    notice = centre.message("ops", made["annotations"]["incident"])
+    assert made["annotations"]["summary"] not in notice
+
+
+@pytest.mark.needs("promtool")
+def test_the_csirt_s_digest_lists_what_nobody_was_woken_for(centre: Centre, tmp_path):
+    facts = yamltext.dump({"groups": [prometheus.group(inventory(tmp_path, INVENTORY))]})
+    files = {"inventory.yaml": facts, "detect.yaml": rules.files()["prometheus/rules/detect.yaml"]}
+    series = {
+        f'ronda_condition_active{{site="{site}",instance="{site}",job="ronda",rule="{rule}",severity="{grade}"}}': "1x1500"
+        for site, rule, grade in (("rsud", "new_device", "info"), ("dukcapil", "new_device", "low"))
+    }
+    series['ronda:condition{site="rsud",alertname="RogueDhcp",severity="critical",audience="csirt",hours="always"}'] = "1x1500"
+    [[digest]] = Bench(tmp_path, files, series, every="1m", sampled="1m").alerts("SecurityDigest", "1441m")
+    centre.post({"labels": digest.labels, "annotations": digest.annotations, "startsAt": BEGAN})
+
+    golden("security-digest.html", centre.message("csirt", "Ringkasan Keamanan"))
+    assert not any("Ringkasan Keamanan" in text for text in (*centre.texts("ops"), *centre.texts("digest")))
+
+
 VILLAGES = """\
   penggantungan: {name: Kantor Desa Sei Penggantungan, code: DSP, district: Panai Hilir, class: desa, calendar: lima-hari}
   haloban: {name: "Kantor Desa <Tanjung> & Haloban", code: DTH, district: Bilah Hilir, class: desa, calendar: lima-hari}

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from agent.detect import table
+from agent.detect.model import Vouched
 from central import prometheus, rules, yamltext
 from central.target import shipped
 from tests.central.promtest import SITES, Bench, inventory
@@ -33,6 +35,14 @@ groups:
         expr: intruder > 0
         labels: {severity: critical, audience: csirt}
         annotations: {summary: asing}
+      - alert: Found
+        expr: found > 0
+        labels: {severity: critical, audience: csirt, hours: office}
+        annotations: {summary: temuan}
+      - alert: Found
+        expr: found_worse > 0
+        labels: {severity: critical, audience: csirt, hours: always}
+        annotations: {summary: temuan gawat}
       - alert: CentreIll
         expr: ill > 0
         labels: {severity: critical, audience: ops, site: pusat}
@@ -108,6 +118,30 @@ def test_planned_and_unknown_sites_page_nobody(tmp_path: Path) -> None:
 def test_the_csirt_is_told_at_once_at_any_hour_of_any_office(tmp_path: Path) -> None:
     at_night = bench(tmp_path, {fault(s, metric="intruder"): "0x9 1x100" for s in ("camat", "desa", "rsud")})
     assert at_night.sites("Intruder", "4m30s", "5m") == [[], ["camat", "desa", "rsud"]]
+
+
+def test_what_may_wait_for_the_office_pages_the_csirt_when_it_opens_and_until_it_is_over(tmp_path: Path) -> None:
+    """camat opens at 07:30 and closes at 16:00; rsud is always open; a village has hours too, and no class holds the CSIRT back."""
+    night = bench(tmp_path, {fault(s, metric="found"): "1x600 0x100" for s in ("camat", "desa", "rsud")}, every="1m")
+    assert night.sites("Found", "1m", "29m", "30m", "539m", "541m", "600m", "602m") == [["rsud"]] * 2 + [["camat", "desa", "rsud"]] * 4 + [
+        []
+    ]
+
+
+def test_what_was_over_before_the_office_opened_pages_nobody(tmp_path: Path) -> None:
+    assert bench(tmp_path, {fault("camat", metric="found"): "1x50 0x100"}).sites("Found", "20m", "30m", "40m") == [[]] * 3
+
+
+def test_what_can_t_wait_is_told_at_night_and_is_not_the_same_as_what_can(tmp_path: Path) -> None:
+    both = bench(tmp_path, {fault("camat", metric="found"): DOWN, fault("camat", metric="found_worse"): "0x9 1x100"})
+    [before, after] = both.alerts("Found", "4m", "5m")
+    assert (before, [a.labels["hours"] for a in after]) == ([], ["always"])
+
+
+def test_where_nobody_knows_the_hours_a_finding_is_told(tmp_path: Path) -> None:
+    found = bench(tmp_path, {fault("camat", metric="found"): DOWN})
+    found.rules = {name: text.replace("record: ronda_site_open", "record: nobody_knows") for name, text in found.rules.items()}
+    assert found.sites("Found", "5m") == [["camat"]]
 
 
 def test_alerts_of_the_centre_pass_as_they_are(tmp_path: Path) -> None:
@@ -234,6 +268,69 @@ def test_the_question_is_asked_in_the_same_breath(tmp_path: Path) -> None:
     made = yaml.safe_load(rules.files(tmp_path)["prometheus/rules/http.yaml"])
     assert [g["rules"][0]["expr"] for g in made["groups"]] == ["lost == 1", "lost == 1"]
     assert [g["rules"][0]["labels"]["group"] for g in made["groups"]] == ["http", "http_slow"]
+
+
+# --- findings of detectors ------------------------------------------------------------------------------------------------------------
+
+
+SECURITY = {name: yaml.safe_load((shipped("alerts") / f"rules/{name}.yaml").read_text()) for name in ("lan", "guard")}
+NAMES = {
+    m[1]: r["alert"] for f in SECURITY.values() for g in f["groups"] for r in g["rules"] if (m := re.search('rule="([a-z_]+)"', r["expr"]))
+}
+OPS = {r["alert"] for f in SECURITY.values() for g in f["groups"] for r in g["rules"] if r["labels"]["audience"] == "ops"}
+
+
+def detected(tmp_path: Path, grade: str, values: str, site: str = "camat") -> Bench:
+    """Every rule of every detector at one office, at one grade."""
+    made = {"inventory.yaml": yamltext.dump({"groups": [prometheus.group(inventory(tmp_path))]})}
+    made |= {f"{name}.yaml": rules.files()[f"prometheus/rules/{name}.yaml"] for name in ("detect", *SECURITY)}
+    series = {f'ronda_condition_active{{job="ronda",site="{site}",rule="{rule}",severity="{grade}"}}': values for rule in NAMES}
+    return Bench(tmp_path, made, series, every="1m", sampled="1m")
+
+
+def told(bench: Bench, *times: str) -> list[set[tuple[str, str]]]:
+    """Which alerts fire, with their severity."""
+    found = bench.values('ALERTS{alertstate="firing"}', *times)
+    return [{(_label(series, "alertname"), _label(series, "severity")) for series in at} for at in found]
+
+
+def _label(series: str, name: str) -> str:
+    return re.findall(rf'\b{name}="([^"]*)"', series)[0]
+
+
+def test_every_detector_has_its_alert_at_every_grade_that_pages() -> None:
+    graded = {
+        (m[1], grade)
+        for f in SECURITY.values() for g in f["groups"] for r in g["rules"]
+        for m in re.finditer('rule="([a-z_]+)",grade=~?"([a-z|]+)"', r["expr"]) for grade in m[2].split("|")
+    }  # fmt: skip
+    detectors = {maker(Vouched()).rule.name for maker in (*table.LAN, *table.HOST)}
+    assert {(rule, grade) for rule in detectors for grade in ("critical", "high", "medium")} - graded == set()
+
+
+def test_a_critical_finding_is_told_at_night_at_once(tmp_path: Path) -> None:
+    [now] = told(detected(tmp_path, "critical", "_x6 1x30"), "8m")  # after the morning's digest
+    assert now == {(name, "critical") for name in set(NAMES.values()) - OPS}
+
+
+def test_a_high_finding_of_the_night_is_told_when_the_office_opens(tmp_path: Path) -> None:
+    night, opening, over = told(detected(tmp_path, "high", "1x40 0x20"), "29m", "30m", "43m")
+    assert night == set()
+    assert opening == {(name, "critical") for name in NAMES.values()}
+    assert over == set()
+
+
+def test_a_medium_finding_is_a_warning_of_the_day(tmp_path: Path) -> None:
+    night, opening = told(detected(tmp_path, "medium", "1x40"), "29m", "30m")
+    assert night == set()
+    assert opening == {(name, "warning") for name in NAMES.values()}
+
+
+@pytest.mark.parametrize("grade", ["low", "info"])
+def test_a_light_finding_is_a_note_and_one_that_is_over_is_nothing(tmp_path: Path, grade: str) -> None:
+    day, later = told(detected(tmp_path, grade, "1x40 0x20"), "35m", "43m")
+    assert day == {("SecurityNote", "info")}
+    assert later == set()
 
 
 # --- all of Ronda's own alerts ----------------------------------------------------------------------------------------------------------
