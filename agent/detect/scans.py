@@ -1,9 +1,9 @@
 """port_scan: somebody tries which ports of this box are open.
 
-Law: a threshold random walk over first contacts (Jung et al., IEEE S&P 2004): an open port makes a source four times less suspect, a closed
-or silent one four times more; at 99 it is a scanner. Fifteen closed ports within five minutes confirm it. What programs ask of everybody
-weighs little. An answer nobody asked for is no contact, and random senders of a flood try one port each: neither is a scan. What was lost is
-no evidence: when the capture loses packets, contacts that stayed without answer are forgotten.
+Law: a threshold random walk over first contacts (Jung et al., IEEE S&P 2004): an open port makes a source four times less suspect, a
+closed or silent one four times more; at 99 it is a scanner. Fifteen closed ports within five minutes confirm it. What programs ask of
+everybody weighs little. An answer nobody asked for is no contact, and random senders of a flood try one port each: neither is a scan. What
+was lost is no evidence: when the capture loses packets, contacts that stayed without answer are forgotten.
 
 Who scans is told by his MAC where he is on this wire: several addresses behind one MAC are decoys (nmap -D), and none of them is accused.
 FIN, NULL and ACK scans send no SYN, and aren't seen.

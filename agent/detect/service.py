@@ -12,6 +12,7 @@ from agent.detect.model import Ask, Coverage, Finding, Plain, Rule, Said, Table,
 from agent.detect.seen import ArpProbe, Carrier, Dhcp, DhcpProbe, Neighbours, Network, RouterAdvert
 
 MISSES, GRACE, ASK, GONE = 3, 60.0, 10.0, 30.0
+ADVERTS = 3  # so many make a router that was there
 GATEWAYS = 8
 LONGEST = 9000.0  # of a router's lifetime, RFC 4861 6.2.1
 WORDS = {
@@ -35,7 +36,7 @@ class ServiceLost(Plain):
         self._alive: Table[str, float] = Table(GATEWAYS)  # gateway: when it was last there
         self._vain: dict[str, int] = {}
         self._asked = float("-inf")
-        self._promised, self._until = 0.0, float("inf")
+        self._promised, self._until, self._adverts = 0.0, float("inf"), 0
 
     def see(self, seen: Any, at: float) -> Iterable[Said]:
         if isinstance(seen, Carrier):
@@ -117,7 +118,8 @@ class ServiceLost(Plain):
         if seen.hops != 255 or self._here.sent(seen.frame, seen.source):
             return
         if seen.lifetime > 0:
-            self._promised = max(min(float(seen.lifetime), LONGEST), GRACE)
+            self._adverts = min(self._adverts + 1, ADVERTS)
+            self._promised = max(min(float(seen.lifetime), LONGEST), GRACE) if self._adverts >= ADVERTS else 0.0
             self._until = at + self._promised
             yield from self._back("ra", at)
 
@@ -146,6 +148,6 @@ class ServiceLost(Plain):
         dhcp, promised = bool(said["dhcp"]), float(said["promised"])
         gateways, was = [str(g)[:64] for g in list(said["gateways"])[:GATEWAYS]], {str(what) for what in said["open"]} & WORDS.keys()
         self._dhcp, self._promised, self._open = dhcp, min(max(promised, 0.0), LONGEST), was
-        self._until = at + self._promised + GRACE
+        self._until, self._adverts = at + self._promised + GRACE, ADVERTS if self._promised else 0
         for gateway in gateways:
             self._alive.put(gateway, at)

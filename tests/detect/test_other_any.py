@@ -21,10 +21,9 @@ from tests.detect.lan import ADDRESSES, ATTACKER, weight
 from tests.detect.officeday import AGENT, HERE, ROUTER
 
 DETECTORS = (RogueDhcp, DhcpStarvation, ServiceLost, RogueRa, PortScan, Tripwire, Flood, NamePoisoner)
-WORDS = (
-    "discover request offer ack nak advertise reply ronda-probe 192.0.2.0/24 192.0.2.66 0.0.0.0 255.255.255.255 fe80::1 fd00::/64".split()
-)
-TEXTS = st.sampled_from([*WORDS, ROUTER.mac, AGENT.mac, ATTACKER.mac, ROUTER.ip, AGENT.ip, ""]) | st.text(max_size=20)
+KINDS = ["discover", "request", "offer", "ack", "nak", "advertise", "reply", "ronda-probe"]
+PLACES = ["192.0.2.0/24", "192.0.2.66", "0.0.0.0", "255.255.255.255", "fe80::1", "fd00::/64"]
+TEXTS = st.sampled_from([*KINDS, *PLACES, ROUTER.mac, AGENT.mac, ATTACKER.mac, ROUTER.ip, AGENT.ip, ""]) | st.text(max_size=20)
 COUNTERS = ["contacts", "contacts_lost", "ListenDrops", "SyncookiesSent", "half_open", "NoPorts", "RcvbufErrors", "x"]
 PLAIN: dict[Any, st.SearchStrategy[Any]] = {
     str: TEXTS,

@@ -228,7 +228,8 @@ def settled() -> Watch:
 
 def test_the_advertised_lifetime_is_what_a_router_is_missed_by() -> None:
     watch = Watch(ServiceLost(Vouched()))
-    watch.see(advert(ROUTER.mac, lifetime=600), 1.0)
+    for at in (1.0, 2.0, 3.0):
+        watch.see(advert(ROUTER.mac, lifetime=600), at)
     watch.wait(500)
     assert watch.findings == []
     assert [finding.key for finding in watch.wait(200)] == ["ra"]
@@ -277,3 +278,13 @@ def test_a_strange_dhcp6_server_is_high() -> None:
     reply = seen.Dhcp6(seen.Frame(ATTACKER.mac, HERE.mac, "in", b"6"), "advertise", "fe80::66", "aa", "bb")
     assert watch.see(reply)[0].source == ATTACKER.mac
     assert watch.see(reply._replace(frame=seen.Frame(ROUTER.mac, HERE.mac, "in"), server_duid="cc")) == []
+
+
+def test_one_advertisement_is_no_router_that_could_be_lost_and_a_promise_outlives_a_restart() -> None:
+    watch = Watch(ServiceLost(Vouched()))
+    watch.see(advert(ROUTER.mac, lifetime=600), 1.0)
+    assert watch.wait(2 * HOUR) == []
+    for _ in range(3):
+        watch.see(advert(ROUTER.mac, lifetime=600), watch.at + 1)
+    again = watch.again(ServiceLost(Vouched()))
+    assert [finding.key for finding in again.wait(HOUR)] == ["ra"]
