@@ -51,9 +51,9 @@ class Tail:
         if there:
             self.why = ""
             return lines
-        found = self._journal.look()
+        lines += self._journal.look()  # behind what was left in a log that has just gone
         self.why = self._journal.why and ("log_unreadable" if denied else self._journal.why)
-        return found
+        return lines
 
     def close(self) -> None:
         for file in self._files:

@@ -73,6 +73,8 @@ KINDS = {
     "dns": Text("Penerjemah nama (DNS)", "Name resolution (DNS)"),
     "link": Text("Kabel, WiFi dan jalur", "Cables, WiFi and routes"),
     "host": Text("Kotak Ronda", "The Ronda box"),
+    "lan": Text("Keamanan jaringan kantor", "The office network's security"),
+    "guard": Text("Keamanan kotak Ronda", "The box's own security"),
 }
 
 # -- the verdict --------------------------------------------------------------------------------------------------------------
