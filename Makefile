@@ -13,7 +13,7 @@ RULE_TESTS := $(wildcard alerts/rules/*.test.yaml)
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help install run up test check fuzz bench torture docs lock clean
+.PHONY: help install run up test check fuzz bench torture detect docs lock clean
 
 help:
 	@sed -n 's/^## /  /p' Makefile
@@ -65,6 +65,10 @@ bench: install
 ## make torture   cuts, kills, torn writes, wrong clocks, refusals by chance; then a referee counts (ARGS="--faults 1000 --seed 7")
 torture: install
 	@exec $(BIN)/python -m tests.torture $(ARGS)
+
+## make detect    the detectors on captures and generated cases: precision and recall of each (ARGS="--only port_scan")
+detect: install
+	@exec $(BIN)/python -m tests.detect $(ARGS)
 
 ## make docs      writes the list of files in docs/architecture.md from their own first sentences
 docs: install

@@ -104,7 +104,7 @@ class UpdatesPending(State):
         grade: Grade = "high" if self.oldest > VERY_OLD else "medium"
         late = "security updates wait for more than two weeks"
         said = list(self._is("pending", self.oldest > OLD, at, late, "no old security update waits", grade=grade, after=0.0, fields=fields))
-        old, days = "the lists of packages are old: security updates can't be known", {"ronda.lists_days": str(int(seen.lists // DAY))}
+        old, days = "the lists of packages are old: security updates can't be known", {"ronda.lists_days": f"{seen.lists // DAY:.0f}"}
         return [*said, *self._is("lists", seen.lists > STALE, at, old, "the lists of packages are fresh", after=0.0, fields=days)]
 
     def tick(self, at: float) -> Iterable[Said]:

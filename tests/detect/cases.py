@@ -1022,9 +1022,9 @@ def garbage(*kinds: type) -> Case:
 
     def case(rng: random.Random) -> Steps:
         yield 0.0, HERE
-        for i in range(600):
+        for i in range(250):
             yield 1.0 + i * 0.5, any_of(rng.choice(kinds), rng)  # type: ignore[misc]
-        yield 302.0, HERE
+        yield 127.0, HERE
 
     return case
 

@@ -204,7 +204,7 @@ def judge(case: Case) -> Verdict:
     for rule, (limit, grade) in case.expect.items():
         _expect(verdict, played, rule, limit, grade)
     for _, rule, grade, outcome in played.told.opened():
-        if rule in case.expect or not _graver(grade, case.allow.get(rule, "low")):
+        if rule in case.expect or not _graver(grade, case.allow.get(rule, case.allow.get("*", "low"))):
             continue
         verdict.false.setdefault(rule, f"{grade}: {outcome.event.message}")
     for rule in case.never:
