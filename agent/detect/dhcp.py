@@ -153,7 +153,7 @@ class RogueDhcp(Plain):
         """A known server that gives another gateway or resolver than it did, twice in a row: the new ones are learnt, and it is said."""
         for offer in offers:
             known = self._known.get(offer.server)
-            if known is None or offer.server in self._vouched or not known.differs(offer):
+            if known is None or offer.server in self._vouched or not known.differs(offer) or self._impostor(known, offer):
                 continue
             known.changed += 1
             if known.changed >= 2:
@@ -195,9 +195,9 @@ class RogueDhcp(Plain):
             known.take(offer, _mac(offer))
 
     def _impostor(self, known: _Server, offer: Dhcp) -> bool:
-        """Another MAC speaks in the known server's name, and says something else."""
+        """Another MAC speaks in the known server's name, and says something else; a new router that this box uses itself doesn't."""
         mac = _mac(offer)
-        return bool(mac and known.mac and mac != known.mac and known.differs(offer))
+        return bool(mac and mac not in self._here.routers and known.mac and mac != known.mac and known.differs(offer))
 
     def _learns(self, offer: Dhcp | None, at: float) -> bool:
         if self._vouched or (offer is not None and self._contradicts(offer)):
@@ -302,6 +302,7 @@ class DhcpStarvation(Plain):
         self._recent: collections.deque[tuple[float, str, bool, str]] = collections.deque()
         self._clients: collections.Counter[str] = collections.Counter()
         self._strange: collections.Counter[str] = collections.Counter()
+        self._strangers = 0  # clients of whom a DISCOVER in the window was a stranger's
         self._telling = Telling(4)
         self._since: float | None = None
         self._now, self._offered = 0.0, False
@@ -346,17 +347,19 @@ class DhcpStarvation(Plain):
         sender = "" if seen.relay or seen.frame.source == mac else seen.frame.source
         self._recent.append((at, mac, strange, sender))
         self._clients[mac] += 1
+        self._strangers += strange and not self._strange[mac]
         self._strange[mac] += strange
         if len(self._recent) > MOST:
             self._drop()
         many = len(self._recent) >= BURST and len(self._clients) >= CLIENTS
-        if many and sum(n > 0 for n in self._strange.values()) >= STRANGE * len(self._clients):
+        if many and self._strangers >= STRANGE * len(self._clients):
             yield from self._burst(seen, mac, at)
 
     def _drop(self) -> None:
         _, mac, strange, _ = self._recent.popleft()
         self._clients[mac] -= 1
         self._strange[mac] -= strange
+        self._strangers -= strange and not self._strange[mac]
         if not self._clients[mac]:
             del self._clients[mac], self._strange[mac]
 

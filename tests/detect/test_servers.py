@@ -100,6 +100,19 @@ def test_who_answers_in_the_servers_name_is_accused_by_his_mac() -> None:
     assert ROUTER.mac not in finding.fields.values()
 
 
+def test_a_liar_in_the_servers_name_is_never_learnt_and_a_new_router_is_a_change() -> None:
+    watch = grown()
+    liar = offer(ROUTER.ip, ATTACKER.mac, ATTACKER.ip)
+    for i in range(6):
+        watch.see(seen.DhcpProbe(40 + i, (liar,)), 1500.0 + i * 300)
+    assert {(f.grade, f.source) for f in watch.findings} == {("critical", ATTACKER.mac)}
+    other = grown()
+    other.see(seen.Neighbours({ROUTER.ip: PC.mac}))
+    for i in range(4):
+        other.see(seen.DhcpProbe(40 + i, (offer(ROUTER.ip, PC.mac, dns="9.9.9.9"),)), 1500.0 + i * 300)
+    assert [(f.grade, f.source) for f in other.findings] == [("medium", "")]
+
+
 def test_a_network_without_a_server_learns_that_too() -> None:
     watch = Watch(RogueDhcp(Vouched()))
     for i in range(13):
