@@ -76,6 +76,12 @@ def _add_gateway(sub: Any, argv: Sequence[str]) -> None:
     status.add_argument("--prometheus", default="http://127.0.0.1:9090", metavar="URL", help="default %(default)s")
     status.set_defaults(command=_later("central.status", "status_command"))
 
+    draft = sub.add_parser("draft", help="draft the report of a security incident for the national CSIRT (Indonesian)")
+    draft.add_argument("id", metavar="ID", help="as its message says it, e.g. DKC-1124-0915")
+    _add_inventory(draft)
+    draft.add_argument("--data-dir", type=Path, metavar="DIR", help="the gateway's, or that of `ronda central up`")
+    draft.set_defaults(command=_later("central.draft", "draft_command"))
+
     events = sub.add_parser("events", help="what all sites have told: link down, incident, box off")
     events.add_argument("--site", metavar="SITE")
     events.add_argument("--since", type=_duration, metavar="1h", help="how far back they happened; default: all")
