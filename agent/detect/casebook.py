@@ -85,6 +85,10 @@ class Ids:
         if name not in self._given:
             self._given.append(name)
 
+    def last(self) -> list[str]:
+        """Those of the last while, for the next life."""
+        return list(self._given)[-64:]
+
 
 @dataclasses.dataclass(slots=True)
 class Case:
@@ -364,7 +368,7 @@ class Casebook:
     def remember(self) -> dict[str, Any]:
         """As JSON; taken up by `recall`."""
         learnt = {name: round(self._at - began, 1) for name, began in self._began.items() if self.rules[name].learning}
-        return {"cases": [self._dump(case) for case in self._open.values()], "learnt": learnt}
+        return {"cases": [self._dump(case) for case in self._open.values()], "learnt": learnt, "ids": self._ids.last()}
 
     def _dump(self, case: Case) -> dict[str, Any]:
         said = {name: getattr(case, name) for name in _TEXTS} | {"fields": case.fields, "count": case.count, "next": case.next}
@@ -383,6 +387,8 @@ class Casebook:
         for name, seconds in said["learnt"].items():
             if name in self.rules:
                 self._began[name] = at - max(0.0, float(seconds))
+        for name in said.get("ids", ())[:MAX_CASES]:
+            self._ids.known(str(name))
         for held in said["cases"][:MAX_CASES]:
             case = _loaded(held, at)
             if case.rule in self.rules:

@@ -337,6 +337,15 @@ def test_an_open_case_outlives_a_restart_and_is_not_told_anew():
     assert abs(other.events[0].first_seen - WALL) < 1
 
 
+def test_an_id_is_not_given_again_in_the_next_life_though_its_case_is_over():
+    book = Book()
+    book.see("gateway_mac", "10.0.0.1")
+    book.see("gateway_mac", "10.0.0.1", state="closed")
+    other = again(book)
+    other.see()
+    assert other.outcomes[0].id == f"{book.outcomes[0].id}-2"
+
+
 @pytest.mark.parametrize(
     "said", [{}, {"cases": 1, "learnt": {}}, {"cases": [{}], "learnt": {}}, {"cases": [], "learnt": {"new_device": "x"}}, []]
 )
