@@ -28,6 +28,7 @@ from agent.cases import Cases, SuppressConfig
 from agent.collector import Env, Kind, TaskConfig, Watcher
 from agent.detect import patrol, reading, seen
 from agent.detect.devices import NewDevice
+from agent.detect.dhcp import RogueDhcp
 from agent.detect.model import Vouched
 from agent.detect.patrol import Patrol
 from agent.detect.table import LAN
@@ -353,6 +354,8 @@ class Eyes:
             if isinstance(detector, NewDevice):
                 for name, n in detector.counts.items():
                     yield DEVICES(n, name)
+            elif isinstance(detector, RogueDhcp):
+                yield SERVERS(detector.servers)
 
 
 def glance(samples: Sequence[Sample]) -> str:
