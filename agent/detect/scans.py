@@ -1,9 +1,10 @@
 """port_scan: somebody tries which ports of this box are open.
 
 Law: a threshold random walk over first contacts (Jung et al., IEEE S&P 2004): an open port makes a source four times less suspect, a
-closed or silent one four times more; at 99 it is a scanner. Fifteen closed ports within five minutes confirm it. What programs ask of
-everybody weighs little. An answer nobody asked for is no contact, and random senders of a flood try one port each: neither is a scan. What
-was lost is no evidence: when the capture loses packets, contacts that stayed without answer are forgotten.
+closed or silent one four times more; at 99 it is a scanner. Fifteen closed ports within five minutes confirm it, or a second walk:
+contacts that convict once more. What programs ask of everybody weighs little. An answer nobody asked for is no contact, and random
+senders of a flood try one port each: neither is a scan. What was lost is no evidence: when the capture loses packets, contacts that
+stayed without answer are forgotten.
 
 Who scans is told by his MAC where he is on this wire: several addresses behind one MAC are decoys (nmap -D), and none of them is accused.
 FIN, NULL and ACK scans send no SYN, and aren't seen.
@@ -150,7 +151,7 @@ class PortScan(Plain):
         near = bool(walk.mac and self._here.routers) and walk.mac not in self._here.routers
         faces = len(self._faces.get(walk.mac) or ()) if near else 1
         borrowed = near and (faces > 1 or self._here.forged(source, walk.mac))
-        sure = walk.within(at) >= DISTINCT
+        sure = walk.within(at) >= DISTINCT or walk.score() >= UPPER**2
         ports = len(walk.closed) + walk.more
         words = f"somebody tries which ports are open: {ports} closed ones so far" if ports < 16 else "somebody tries which ports are open"
         words += ", under several addresses at once, most of them borrowed" if faces > 1 else ""

@@ -32,12 +32,23 @@ def tries(watch: Watch, ports: range | tuple[int, ...], answer: str = "closed", 
     return said
 
 
-def test_four_closed_ports_are_a_scanner_and_fifteen_confirm_it() -> None:
+def test_four_closed_ports_are_a_scanner_and_more_confirm_it() -> None:
     watch = scans()
     assert tries(watch, range(1000, 1003)) == []
     (first,) = tries(watch, (1003,))
     assert (first.grade, first.confirmed, first.source) == ("medium", False, ATTACKER.ip)
     assert [f.confirmed for f in tries(watch, range(1004, 1100))] == [True]
+
+
+def test_a_slow_scan_is_confirmed_by_a_second_walk_and_noise_by_fifteen_ports_only() -> None:
+    watch = scans()
+    for i in range(8):
+        watch.wait(70)
+        tries(watch, (1000 + i,))
+    assert [f.confirmed for f in watch.findings][:: len(watch.findings) - 1] == [False, True]
+    noisy = scans()
+    tries(noisy, (137, 138, 139, 161, 427, 445, 515, 631, 1900, 3702, 5353, 5355, 5357))
+    assert [f.confirmed for f in noisy.findings] == [False]
 
 
 def test_open_ports_make_up_for_closed_ones_and_one_port_counts_once() -> None:
