@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -154,7 +155,7 @@ class Dpkg:
                     here = installed.get((name, arch)) or (installed.get((name, "all")) if arch == "all" else None)
                     if here and compare(version, here) > 0 and compare(version, waiting.get(name, "0")) > 0:
                         waiting[name] = version
-            except (OSError, EOFError, ValueError, subprocess.SubprocessError):
+            except (OSError, EOFError, ValueError, lzma.LZMAError, zlib.error, subprocess.SubprocessError):
                 why = "lists_unreadable"
         return Pending(tuple(f"{name} {version}" for name, version in sorted(waiting.items())), self._fetched(lists, now), why)
 

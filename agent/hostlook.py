@@ -318,6 +318,8 @@ def parse_sockets(text: str, protocol: Literal["tcp", "udp"], state: str) -> lis
 
 def _address(text: str) -> str:
     """The kernel writes addresses as words of the machine's own byte order."""
+    if len(text) not in (8, 32):
+        raise ValueError("no address")
     words = [int(text[i : i + 8], 16) for i in range(0, len(text), 8)]
     raw = struct.pack(f"={len(words)}I", *words)
     address = socket.inet_ntop(socket.AF_INET6 if len(raw) == 16 else socket.AF_INET, raw)
