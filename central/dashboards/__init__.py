@@ -6,12 +6,19 @@ with an injected fault (tests/lab/test_panels.py); a panel that it does not know
 
 import json
 
-from central.dashboards import fleet, monitoring, services, site, uplinks
+from central.dashboards import fleet, monitoring, security, services, site, uplinks
 from central.dashboards.panels import Dashboard, Json
 from central.inventory import Inventory
 from central.target import Target
 
-DASHBOARDS: tuple[Dashboard, ...] = (fleet.DASHBOARD, site.DASHBOARD, uplinks.DASHBOARD, services.DASHBOARD, monitoring.DASHBOARD)
+DASHBOARDS: tuple[Dashboard, ...] = (
+    fleet.DASHBOARD,
+    site.DASHBOARD,
+    uplinks.DASHBOARD,
+    services.DASHBOARD,
+    monitoring.DASHBOARD,
+    security.DASHBOARD,
+)
 HOME = fleet.DASHBOARD
 
 DATASOURCE = """\

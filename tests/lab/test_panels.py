@@ -17,6 +17,8 @@ from typing import NamedTuple
 import pytest
 import yaml
 
+from agent.detect import table
+from agent.detect.model import GRADES, Vouched
 from central.dashboards import DASHBOARDS
 from central.dashboards.promql import CAUSE_CODES, STATE_CODES
 from tests.lab.netns import Namespace, until
@@ -50,6 +52,7 @@ pytestmark = [
     pytest.mark.timeout(600),
 ]
 
+RULES = frozenset(maker(Vouched()).rule.name for maker in (*table.LAN, *table.HOST))
 Row = tuple[dict[str, str], float]
 Answers = dict[str, list[Row]]  # of one panel, by the letter of its query
 Place = tuple[str, str]  # of a panel: the dashboard's uid, its title
@@ -162,6 +165,17 @@ def gone(letter: str, **labels: str) -> Check:
 def nothing(seen: Seen) -> None:
     """All is well, and the panel says so by being empty."""
     assert not any(seen.now.values()), seen.now
+
+
+def within(letter: str, low: float, high: float, **allowed: frozenset[str]) -> Check:
+    """Whatever is plotted is between these, and each label is one of these words; there may be nothing."""
+
+    def check(seen: Seen) -> None:
+        for have, found in seen.now[letter]:
+            assert low <= found <= high, f"{letter}{have}: {found}"
+            assert all(have.get(name) in words for name, words in allowed.items()), f"{letter}{have}"
+
+    return check
 
 
 def recent(letter: str, seconds: float, **labels: str) -> Check:
@@ -318,6 +332,16 @@ BEFORE: Expected = {
         "Peringatan yang tidak sampai ke Alertmanager": every(value("A", 0), value("B", 0)),
         "Kalender masih berlaku": value("A", days_left),
     },
+    "ronda-security": {
+        "Kejadian keamanan terbuka": within("A", 1, 1, severity=frozenset({"critical", "warning"})),
+        "Catatan kecil": within("A", 1, 1, grade=frozenset({"low", "info"})),
+        "Cakupan pendeteksi tiap kantor": value("A", 0, site="sehat", detector="arp_poisoning"),
+        "Temuan dalam sehari menurut tingkat": within("A", 0, 1000, grade=frozenset(GRADES)),
+        "Temuan yang ditahan": within("A", 0, 1e6, rule=RULES),
+        "Pendeteksi yang masih belajar": row("A", site="sehat", detector="new_device"),
+        "Paket yang tidak terbaca": within("A", 0, 1),
+        "Perangkat di jaringan": within("A", 0, 1e4, **{"class": frozenset({"known", "new", "mobile", "quiet"})}),
+    },
 }  # fmt: skip
 
 # The far wire is longer, the leak is a cut, a cable is loose; certificate, code, heat and secrets are not as they were (World.worsen).
@@ -420,7 +444,23 @@ POWERLESS: Expected = {
 STAGES: Mapping[str, Expected] = {"worsen": WORSE, "kill": DEAD, "heal": HEALED, "cut_power": POWERLESS}
 
 # Why no cut changes what is plotted: such a panel must plot at the end what it did before.
+_NO_ATTACK = "cuts and slow wires are no attack: what detectors find is tried in tests/detect and tests/central"
 UNCHANGED: Mapping[str, Mapping[str, str]] = {
+    "ronda-security": {
+        **dict.fromkeys(
+            (
+                "Kejadian keamanan terbuka",
+                "Catatan kecil",
+                "Temuan dalam sehari menurut tingkat",
+                "Temuan yang ditahan",
+                "Perangkat di jaringan",
+            ),
+            _NO_ATTACK,
+        ),
+        "Cakupan pendeteksi tiap kantor": "what a box may see does not hang on what works; ARP poisoning needs the router's table",
+        "Pendeteksi yang masih belajar": "two weeks of learning are longer than the test",
+        "Paket yang tidak terbaca": "no fault of the lab floods a wire",
+    },
     "ronda-site": {
         "Data kantor": "it is the inventory's, and the inventory does not change",
         "Jam buka dan pemeliharaan": "the calendar and the planned work go by the time, not by what works",
