@@ -46,6 +46,12 @@ def config(inventory: Inventory, target: Target) -> dict[str, Any]:
         "scrape_configs": [
             _scrape("prometheus", [(target.prometheus_address, {"site": "pusat"})]),
             _scrape("alertmanager", [(target.alertmanager_address, {"site": "pusat"})]),
+            # it speaks of sites (ronda_gateway_chain_mismatches_total): their label holds
+            *(
+                [{**_scrape("gateway", [(target.gateway_address, {"site": "pusat"})]), "honor_labels": True}]
+                if target.gateway_address
+                else []
+            ),
             *_offices(inventory),
         ],
     }

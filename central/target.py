@@ -34,6 +34,7 @@ class Target:
     alertmanager: Version = DEBIAN_12_ALERTMANAGER
     prometheus_address: str = "127.0.0.1:9090"
     alertmanager_address: str = "127.0.0.1:9093"
+    gateway_address: str = ""  # empty: not scraped
     runbooks: str = ""
     secrets: Callable[[str], str] = dataclasses.field(default=read_secret, compare=False)
 

@@ -253,6 +253,7 @@ class Up:
         return dataclasses.replace(
             detect(),
             prometheus_address=_reached(self.listens.prometheus),
+            gateway_address=_reached(self.listens.gateway),
             alertmanager_address=_reached(self.listens.alertmanager),
             runbooks=url(self.listens.inbox, "/runbook") if self.with_inbox else "",
         )
