@@ -2,13 +2,14 @@
 
 import json
 import os
-import shutil
 import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from agent.detect import lines
 from agent.logtail import MAX_BEHIND, MAX_LOOK, MAX_PART, Tail
 
 
@@ -194,13 +195,68 @@ def test_a_journal_that_may_not_be_read_is_said(tmp_path: Path) -> None:
     assert (tail.look(), tail.why) == ([], "log_unreadable")
 
 
-@pytest.mark.needs("journalctl")
-def test_the_real_journalctl_takes_what_we_ask(tmp_path: Path) -> None:
-    """Of an empty journal: that it knows our words; it says nothing and fails at none of them."""
-    found = shutil.which("journalctl")
-    assert found
-    command = [found, f"--root={tmp_path}", "--quiet", "--no-pager", "--system", "--output=json", "--output-fields=MESSAGE", "--lines=1"]
-    run = subprocess.run([*command, "SYSLOG_FACILITY=4", "SYSLOG_FACILITY=10"], capture_output=True, check=False, timeout=20)
-    assert b"unrecognized" not in run.stderr
-    assert b"Failed to parse" not in run.stderr
-    assert b"No such file" in run.stderr or run.stdout == b""
+JOURNALD = "/lib/systemd/systemd-journald"
+# In namespaces of its own: a journald with its own /run; it is written to, asked, stopped, started and asked again.
+INSIDE = """
+import socket, subprocess, sys, time
+from pathlib import Path
+sys.path.insert(0, sys.argv[1])
+from agent.detect import lines
+from agent.detect import lines
+from agent.logtail import Tail
+
+def start():
+    daemon = subprocess.Popen([sys.argv[2]], stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        try:
+            to = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+            to.connect("/run/systemd/journal/dev-log")
+            return daemon, to
+        except OSError:
+            time.sleep(0.05)
+    raise SystemExit("journald did not start")
+
+def look(n):
+    found, deadline = [], time.monotonic() + 20
+    while len(found) < n and time.monotonic() < deadline:
+        found += [login for line in tail.look() if (login := lines.parse(line))]
+        time.sleep(0.05)
+    return [(x.user, x.source) for x in found]
+
+daemon, to = start()
+to.send(b"<86>sshd[7]: Failed password for dulu from 192.0.2.1 port 22 ssh2")
+time.sleep(0.5)
+tail = Tail(Path("/"))
+print(look(0), tail.look(), repr(tail.why))
+for n in range(3):
+    to.send(b"<86>sshd[7]: Failed password for root from 192.0.2.%d port 22 ssh2" % n)
+    to.send(b"<30>app[7]: Failed password for nobody from 192.0.2.9 port 22 ssh2")
+print(look(3), repr(tail.why))
+daemon.terminate()
+daemon.wait()
+daemon, to = start()
+to.send(b"<86>sshd[7]: Failed password for lagi from 192.0.2.5 port 22 ssh2")
+print(look(1), tail.look(), repr(tail.why), tail.lost)
+daemon.terminate()
+"""
+
+
+@pytest.mark.lab
+@pytest.mark.needs("journalctl", "unshare")
+@pytest.mark.skipif(not Path(JOURNALD).exists(), reason="needs systemd-journald")
+def test_a_real_journal_also_after_journald_has_restarted(tmp_path: Path) -> None:
+    script = tmp_path / "inside.py"
+    script.write_text(INSIDE)
+    root = Path(lines.__file__).parents[2]
+    mounts = "mount -t tmpfs tmpfs /run; mount -t tmpfs tmpfs /var/log; mount -t proc proc /proc; mkdir -p /run/systemd/journal"
+    command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private", "sh", "-ec"]
+    inside = f'{mounts}; exec "$@"'
+    run = subprocess.run(
+        [*command, inside, "sh", sys.executable, str(script), str(root), JOURNALD], capture_output=True, text=True, check=False, timeout=90
+    )
+    assert run.returncode == 0, run.stderr
+    first, second, third = run.stdout.splitlines()
+    assert first == "[] [] ''"
+    assert second == "[('root', '192.0.2.0'), ('root', '192.0.2.1'), ('root', '192.0.2.2')] ''"
+    assert third == "[('lagi', '192.0.2.5')] [] '' 0"
