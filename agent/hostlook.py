@@ -61,7 +61,6 @@ class Watched:
         self._read: dict[str, Read] = {}
         self._owned: Owned | None = None
         self._owned_of: tuple[int, int] | None = None
-        self._homes: tuple[str, ...] = ()
 
     def look(self, group: Group, now: float) -> Files:
         """Files of one group now. Waits for the disk."""

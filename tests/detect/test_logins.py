@@ -133,7 +133,7 @@ def test_repeated_lines_count() -> None:
     assert [f.times for f in said] == [6]
 
 
-def test_vouched_scanners_are_left_in_peace_until_one_gets_in() -> None:
+def test_vouched_scanners_are_left_in_peace() -> None:
     vouched = Vouched(scanners=frozenset({"192.0.2.9"}))
     assert fed(BruteForce(vouched), failed(50)) == []
 
