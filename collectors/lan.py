@@ -147,23 +147,34 @@ class Place:
 
 
 class Counting:
-    """Counters of the capture and the kernel; how often is by how busy they are."""
+    """Counters of the capture, looked at each turn, and the kernel's, read as often as there is something to count."""
 
     def __init__(self, env: Env) -> None:
         self._env = env
+        self._before: Mapping[str, float] = {}  # of the capture, a turn ago
+        self._before_at = self._at = self._due = float("-inf")
         self._last: Mapping[str, float] = {}
-        self._at = self._due = float("-inf")
         self.rate = 0.0  # broadcasts a second
 
     def look(self, captured: Mapping[str, float], at: float) -> seen.Counters | None:
-        if at < self._due:
+        rates = _rates(self._before, captured, at - self._before_at)
+        self.rate = rates.get("broadcast", 0.0)
+        self._before, self._before_at = captured, at
+        if at < self._due and not _busy(rates):
             return None
         values = {**captured, **kernelview.counters(self._env.root)}
-        rates = {name: (values[name] - before) / (at - self._at) for name, before in self._last.items() if name in values and at > self._at}
-        self.rate = max(0.0, rates.get("broadcast", 0.0))
+        busy = _busy(rates) or _busy(_rates(self._last, values, at - self._at))
         self._last, self._at = values, at
-        self._due = at + (TURN / 2 if any(rates.get(name, 0.0) >= limit for name, limit in BUSY.items()) else TABLES - TURN / 2)
+        self._due = at + (TURN / 2 if busy else TABLES - TURN / 2)
         return seen.Counters(values)
+
+
+def _rates(before: Mapping[str, float], now: Mapping[str, float], seconds: float) -> dict[str, float]:
+    return {name: max(0.0, now[name] - value) / seconds for name, value in before.items() if name in now} if seconds > 0 else {}
+
+
+def _busy(rates: Mapping[str, float]) -> bool:
+    return any(rates.get(name, 0.0) >= limit for name, limit in BUSY.items())
 
 
 class LanWatcher:
