@@ -73,7 +73,7 @@ class Wire(Lab):
             box.start(f"capture-{name}", sys.executable, "-m", "agent.capture", f"--listen={path}", env={"PYTHONPATH": str(ROOT)})
             until(path.exists, 20, "the capture helper listens")
         config = self.directory / f"{name}.yaml"
-        config.write_text(CONFIG.replace("{LAN}", f"{{socket: {path}{', ' if lan else ''}{lan}}}"))
+        config.write_text(CONFIG.replace("{LAN}", f"{{socket: {path}, interval: 2s{', ' if lan else ''}{lan}}}"))
         words = ("run", "--config", str(config), "--data-dir", str(data))
         daemon = box.start(name, sys.executable, "-m", "agent", *words, env={"PYTHONPATH": str(ROOT)})
         up = "1.0" if privileged else "0.0"
