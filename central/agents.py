@@ -1,7 +1,7 @@
 """The config of each site's agent: `agents/<site>.yaml`, made from the inventory.
 
-Law: what is rendered passes `ronda check` on the box. What every office has (gateway, anchors, resolver, shared services, link, host)
-is here and nowhere else; a site's own `targets` come after, and replace one of these where they name or mean the same task.
+Law: what is rendered passes `ronda check` on the box. What every office has (gateway, anchors, resolver, shared services, link, host,
+lan, guard) is here and nowhere else; a site's own `targets` come after, and replace one of these where they name or mean the same task.
 """
 
 import dataclasses
@@ -97,6 +97,8 @@ def _defaults(inventory: Inventory, site: Site) -> Iterator[Task]:
         yield "http", http(name=key, target=inventory.services[key].url, interval=15.0, labels={"role": "service", "service": key})
     yield "link", KINDS["link"].config(name="link", interval=15.0)
     yield "host", KINDS["host"].config(name="host", interval=15.0)
+    for kind in ("lan", "guard"):  # what they can't see on a box they say by ronda_detector_coverage
+        yield kind, KINDS[kind].config(name=kind, interval=15.0)
 
 
 def _anchor(uplink: Uplink | None, number: int, *, alone: bool) -> dict[str, Any]:
