@@ -127,9 +127,12 @@ def from_victoria(store: Store, site: str, start: float, end: float) -> Points:
 
 
 def coarse(bits: bytes) -> bytes:
-    """A value as VictoriaMetrics keeps it: decimal, of some 12 digits, and one NaN."""
+    """A value as VictoriaMetrics keeps it: decimal, of fewer digits where its neighbours are large, and one NaN.
+
+    Six digits, and nothing below a billionth: two samples of a series differ by far more.
+    """
     value = _value(bits)
-    return _BITS.pack(float(f"{value:.8e}")) if value == value else _BITS.pack(remote_write.STALE)
+    return _BITS.pack(float(f"{round(value, 9):.5e}")) if value == value else _BITS.pack(remote_write.STALE)
 
 
 def coarsely(record: Record, there: Points) -> None:
