@@ -1,5 +1,6 @@
 """Every rule file keeps the promises of the house: promtool is silent, its tests pass, labels, texts, runbook, metrics that exist."""
 
+import functools
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ import yaml
 
 from agent.catalogue import catalogue
 from collectors import KINDS
+from tests.central.promtest import environment
 from tests.conftest import NEWER
 from tests.lab.centre import ROOT, rule_files
 
@@ -53,7 +55,14 @@ def trials(request: pytest.FixtureRequest) -> Iterator[dict[tuple[str, Path], Fu
 
 def _tried(version: str, test: Path) -> Done:
     command = [PROMTOOL[version], "test", "rules", test.name]
-    return subprocess.run(command, cwd=test.parent, capture_output=True, text=True, check=False)
+    return subprocess.run(command, cwd=test.parent, env=environment(), capture_output=True, text=True, check=False)
+
+
+@functools.cache
+def own_tests(file: Path) -> list[dict[str, Any]]:
+    """Those of a rule file; every alert of it asks for them."""
+    tests: list[dict[str, Any]] = yaml.safe_load(file.with_suffix(".test.yaml").read_text())["tests"]
+    return tests
 
 
 @pytest.mark.needs("promtool")
@@ -92,7 +101,7 @@ def test_an_alert_keeps_its_site_and_is_tested_in_three_ways(file: Path, rule: d
     aggregated = re.findall(r"\b(?:by|on)\s*\(([^)]*)\)", rule["expr"])
     of_centre = rule["labels"].get("site") == "pusat"  # it speaks for many sites, or for the centre itself
     assert of_centre or all("site" in re.split(r"[\s,]+", labels) for labels in aggregated)
-    cases = [c for t in yaml.safe_load(file.with_suffix(".test.yaml").read_text())["tests"] for c in t.get("alert_rule_test") or []]
+    cases = [c for t in own_tests(file) for c in t.get("alert_rule_test") or []]
     cases = [c["exp_alerts"] or [] for c in cases if c["alertname"] == rule["alert"]]
     assert any(cases), "no test in which it fires"
     assert not all(cases) or rule["expr"] == "vector(1)", "no test in which it is silent"

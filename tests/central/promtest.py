@@ -4,7 +4,9 @@ Time starts on Thursday 1970-01-01 00:00 UTC, which is 07:00 in Jakarta (WIB).
 """
 
 import dataclasses
+import functools
 import json
+import os
 import re
 import subprocess
 from collections.abc import Mapping
@@ -32,6 +34,11 @@ def inventory(tmp_path: Path, text: str = SITES, name: str = "inventory.yaml") -
     file = tmp_path / name
     file.write_text(text)
     return load(file)
+
+
+def environment() -> dict[str, str]:
+    """For promtool: it lives for seconds, so a fifth of its time is saved by collecting its garbage less often."""
+    return {**os.environ, "GOGC": "400"}
 
 
 class Alert(NamedTuple):
@@ -84,14 +91,20 @@ class Bench:
         test = {
             "rule_files": list(self.rules),
             "evaluation_interval": self.every,
-            "group_eval_order": [g["name"] for text in self.rules.values() for g in yaml.safe_load(text)["groups"]],
+            "group_eval_order": [name for text in self.rules.values() for name in _groups(text)],
             "tests": [{"interval": self.sampled, "input_series": series, **checks}],
         }
         (self.directory / "bench.test.yaml").write_text(yaml.safe_dump(test, allow_unicode=True))
         command = ["promtool", "test", "rules", "bench.test.yaml"]
-        done = subprocess.run(command, cwd=self.directory, capture_output=True, text=True, check=False, timeout=120)
+        done = subprocess.run(command, cwd=self.directory, env=environment(), capture_output=True, text=True, check=False, timeout=120)
         assert ", err: " not in done.stdout + done.stderr, done.stderr  # a rule that can't be evaluated
         return done.stdout + done.stderr
+
+
+@functools.lru_cache(64)
+def _groups(text: str) -> list[str]:
+    """The names of a rule file's groups: parsed once, for the same file is evaluated hundreds of times."""
+    return [group["name"] for group in yaml.safe_load(text)["groups"]]
 
 
 def _alerts(text: str) -> list[Alert]:

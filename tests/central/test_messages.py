@@ -3,9 +3,12 @@
 A golden .html is the very text that Telegram is sent, a .txt or .mail what a mail shows, a .json what a webhook says.
 """
 
+import functools
 import json
 import os
 import re
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from email.message import EmailMessage
 from pathlib import Path
 
@@ -17,7 +20,7 @@ from tests.central.alertbench import Bench as Centre
 from tests.central.promtest import Bench, inventory
 
 GOLDEN = Path(__file__).parents[1] / "golden/messages"
-pytestmark = pytest.mark.needs("prometheus-alertmanager")
+pytestmark = [pytest.mark.needs("prometheus-alertmanager"), pytest.mark.usefixtures("by_rules")]
 
 SINCE = {"incident": "RSU-1124-0207", "since": "02.07 WIB"}
 SITE_DOWN = {
@@ -35,6 +38,17 @@ SITE_DOWN = {
 def centre(tmp_path_factory, each_version):
     with bench(tmp_path_factory.mktemp("alertmanager"), target=each_version) as made:
         yield made
+
+
+Made = dict[str, Future[dict]]
+
+
+@pytest.fixture(scope="module")
+def by_rules(each_version, tmp_path_factory) -> Iterator[Made]:
+    """The alerts that the rendered rules make, by promtool: a day takes it seconds, so it begins while other tests wait."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {name: pool.submit(make, tmp_path_factory.mktemp(name)) for name, make in MAKERS.items()}
+        pool.shutdown(cancel_futures=True)
 
 
 def golden(name: str, text: str) -> None:
@@ -211,9 +225,9 @@ def finding(folder: Path, rule: str, grade: str, since: int, told: str) -> dict:
 
 @pytest.mark.needs("promtool")
 @pytest.mark.parametrize("name", FOUND)
-def test_a_finding_is_told_to_the_csirt_in_eight_lines(centre: Centre, tmp_path, name):
-    rule, grade, since, told = FOUND[name]
-    made = finding(tmp_path, rule, grade, since, told)
+def test_a_finding_is_told_to_the_csirt_in_eight_lines(centre: Centre, by_rules: Made, name):
+    _, _, since, _ = FOUND[name]
+    made = by_rules[name].result()
     centre.post(made)
 
     text = centre.message("csirt", made["annotations"]["incident"])
@@ -225,17 +239,21 @@ def test_a_finding_is_told_to_the_csirt_in_eight_lines(centre: Centre, tmp_path,
     assert made["annotations"]["summary"] not in notice
 
 
-@pytest.mark.needs("promtool")
-def test_the_csirt_s_digest_lists_what_nobody_was_woken_for(centre: Centre, tmp_path):
-    facts = yamltext.dump({"groups": [prometheus.group(inventory(tmp_path, INVENTORY))]})
+def security_digest(folder: Path) -> dict:
+    facts = yamltext.dump({"groups": [prometheus.group(inventory(folder, INVENTORY))]})
     files = {"inventory.yaml": facts, "detect.yaml": rules.files()["prometheus/rules/detect.yaml"]}
     series = {
         f'ronda_condition_active{{site="{site}",instance="{site}",job="ronda",rule="{rule}",severity="{grade}"}}': "1x1500"
         for site, rule, grade in (("rsud", "new_device", "info"), ("dukcapil", "new_device", "low"))
     }
     series['ronda:condition{site="rsud",alertname="RogueDhcp",severity="critical",audience="csirt",hours="always"}'] = "1x1500"
-    [[digest]] = Bench(tmp_path, files, series, every="1m", sampled="1m").alerts("SecurityDigest", "1441m")
-    centre.post({"labels": digest.labels, "annotations": digest.annotations, "startsAt": BEGAN})
+    [[digest]] = Bench(folder, files, series, every="1m", sampled="1m").alerts("SecurityDigest", "1441m")
+    return {"labels": digest.labels, "annotations": digest.annotations, "startsAt": BEGAN}
+
+
+@pytest.mark.needs("promtool")
+def test_the_csirt_s_digest_lists_what_nobody_was_woken_for(centre: Centre, by_rules: Made):
+    centre.post(by_rules["security_digest"].result())
 
     golden("security-digest.html", centre.message("csirt", "Ringkasan Keamanan"))
     assert not any("Ringkasan Keamanan" in text for text in (*centre.texts("ops"), *centre.texts("digest")))
@@ -281,9 +299,18 @@ def night() -> dict[str, str]:
     }
 
 
+QUIET = {'ronda:site_down:bool{site="rsud"}': f"0x{MINUTES + 10}"}
+MAKERS: dict[str, Callable[[Path], dict]] = {
+    **{name: functools.partial(finding, rule=r, grade=g, since=s, told=t) for name, (r, g, s, t) in FOUND.items()},
+    "security_digest": security_digest,
+    "night": lambda folder: morning(folder, night()),
+    "quiet": lambda folder: morning(folder, QUIET),
+}
+
+
 @pytest.mark.needs("promtool")
-def test_the_digest_of_a_night_by_telegram_mail_and_webhook(centre: Centre, tmp_path):
-    digest = morning(tmp_path, night())
+def test_the_digest_of_a_night_by_telegram_mail_and_webhook(centre: Centre, by_rules: Made):
+    digest = by_rules["night"].result()
     centre.post(digest)
 
     golden("digest.html", centre.message("digest", "Ringkasan Pagi: 2 kantor putus"))
@@ -299,8 +326,8 @@ def test_the_digest_of_a_night_by_telegram_mail_and_webhook(centre: Centre, tmp_
 
 
 @pytest.mark.needs("promtool")
-def test_the_digest_of_a_quiet_night(centre: Centre, tmp_path):
-    quiet = morning(tmp_path, {'ronda:site_down:bool{site="rsud"}': f"0x{MINUTES + 10}"})
+def test_the_digest_of_a_quiet_night(centre: Centre, by_rules: Made):
+    quiet = by_rules["quiet"].result()
     centre.post({**quiet, "labels": {**quiet["labels"], "alertname": "QuietDigest"}})  # a group of its own
 
     golden("digest-quiet.html", centre.message("digest", "semua"))

@@ -3,8 +3,11 @@
 Time starts on Thursday 1970-01-01, 07:00 WIB; the calendar of the tests opens at 07:30 (30m) and closes at 16:00 (540m).
 """
 
+import os
 import re
 import subprocess
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,10 +16,10 @@ import yaml
 from agent.detect import table
 from agent.detect.model import Vouched
 from central import prometheus, rules, yamltext
-from central.target import shipped
+from central.target import Target, shipped
 from tests.central.promtest import SITES, Bench, inventory
 
-pytestmark = [pytest.mark.needs("promtool"), pytest.mark.usefixtures("each_version")]
+pytestmark = [pytest.mark.needs("promtool"), pytest.mark.usefixtures("wrapped")]
 
 ALERTS = """
 groups:
@@ -361,16 +364,45 @@ def test_every_alert_is_wrapped_and_critical_ones_are_asked_every_five_seconds(s
     assert all("for" not in r for _, r in made if not rules.of_centre(r))
 
 
-@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
-def test_the_alerts_own_tests_evaluate_without_an_error_once_wrapped(source: Path, tmp_path: Path) -> None:
-    """The series of each rule file's own tests, for sites of every class: no duplicate, no many-to-many, nothing without a class."""
-    found = inventory(tmp_path)
-    made = {Path(p).name: t for p, t in rules.files().items()} | {"inventory.yaml": yamltext.dump({"groups": [prometheus.group(found)]})}
-    for test in yaml.safe_load(source.with_suffix(".test.yaml").read_text())["tests"]:
+Trials = dict[Path, list[Future[str]]]
+
+
+@pytest.fixture(scope="module")
+def wrapped(request: pytest.FixtureRequest, each_version: Target, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+    """What promtool says of each wrapped file with each of its own tests: asked on all cores from the beginning, beside other tests."""
+    folder = tmp_path_factory.mktemp("wrapped")
+    made = {Path(p).name: t for p, t in rules.files().items()}
+    made["inventory.yaml"] = yamltext.dump({"groups": [prometheus.group(inventory(folder))]})
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        yield {source: [pool.submit(b.errors) for b in own_tests(folder, made, source)] for source in chosen(request)}
+        pool.shutdown(cancel_futures=True)
+
+
+def chosen(request: pytest.FixtureRequest) -> list[Path]:
+    """The files whose own tests this run asks for."""
+    items = (item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module)
+    asked = [item.callspec.params["source"] for item in items if "of_source" in item.fixturenames]
+    return [source for source in SOURCES if source in asked]
+
+
+@pytest.fixture
+def of_source(wrapped: Trials, source: Path) -> list[Future[str]]:
+    return wrapped[source]
+
+
+def own_tests(folder: Path, made: dict[str, str], source: Path) -> Iterator[Bench]:
+    """The series of a rule file's own tests, for sites of every class."""
+    for number, test in enumerate(yaml.safe_load(source.with_suffix(".test.yaml").read_text())["tests"]):
         given = [(_at_site(s["series"], site), s["values"]) for s in test["input_series"] for site in ("rsud", "camat")]
         series = {name: values for name, values in reversed(given) if not name.startswith(MADE)}
         if series:
-            assert Bench(tmp_path, made, series, every="30s", sampled=str(test["interval"])).errors() == ""
+            yield Bench(folder / f"{source.stem}-{number}", made, series, every="30s", sampled=str(test["interval"]))
+
+
+@pytest.mark.parametrize("source", SOURCES, ids=lambda p: p.stem)
+def test_the_alerts_own_tests_evaluate_without_an_error_once_wrapped(source: Path, of_source: list[Future[str]]) -> None:
+    """No duplicate, no many-to-many, nothing without a class."""
+    assert [error for trial in of_source if (error := trial.result())] == [], source.name
 
 
 MADE = ("ronda:", "ronda_site_", "ronda_calendar_", "ronda_uplink_", "ronda_service_", "ronda_isp_")  # by the rules themselves

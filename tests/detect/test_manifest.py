@@ -1,6 +1,11 @@
 """N8 in short: each case of the manifest comes out as it says, each detector has its three sorts, and an office day pages nobody."""
 
+import multiprocessing
+import os
 import random
+from collections.abc import Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
+from typing import Any
 
 import pytest
 from scapy.layers.dhcp import DHCP
@@ -14,20 +19,40 @@ from agent.detect.model import Vouched
 from agent.detect.table import HOST, LAN
 from tests.detect import cases, officeday
 from tests.detect.__main__ import main, office_day
-from tests.detect.player import CORPUS, TOLD_OF, Case, judge, manifest, office, play, scores
+from tests.detect.player import CORPUS, TOLD_OF, Case, Verdict, judge, manifest, office, play, scores
 
 CASES = manifest()
 RULES = [make(Vouched()).rule.name for make in (*LAN, *HOST)]
 BLIND_HERE = {"arp_poisoning"}  # needs the router's own table: it tells nothing, and says so by its coverage
 
 
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(os.cpu_count(), multiprocessing.get_context("spawn")) as made:
+        yield made
+        made.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def day(pool: ProcessPoolExecutor) -> Future[dict[str, Any]]:
+    return pool.submit(office_day, 1)
+
+
+@pytest.fixture(scope="module")
+def verdicts(request: pytest.FixtureRequest, pool: ProcessPoolExecutor) -> dict[str, Future[Verdict]]:
+    """Of the cases that were chosen, played on all cores."""
+    items = (item for item in request.session.items if isinstance(item, pytest.Function) and item.module is request.module)
+    chosen: list[Any] = [item.callspec.params["case"] for item in items if "verdicts" in item.fixturenames]
+    return {case.name: pool.submit(judge, case) for case in chosen if case.there}
+
+
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
-def test_a_case_comes_out_as_the_manifest_says(case: Case):
+def test_a_case_comes_out_as_the_manifest_says(case: Case, verdicts: dict[str, Future[Verdict]]):
     if not case.there:
         print(f"not there: {case.file} of {CORPUS}; the generated cases of {case.of} stand for it")
         assert any(set(case.of) & set(other.of) and other.make and other.sort == case.sort for other in CASES)
         return
-    verdict = judge(case)
+    verdict = verdicts[case.name].result()
     assert verdict.right, str(verdict)
 
 
@@ -43,10 +68,10 @@ def test_names_of_cases_are_one_each_and_of_rules_that_there_are():
     assert {rule for case in CASES for rule in (*case.of, *case.expect, *case.never)} <= set(RULES)
 
 
-def test_an_office_day_has_nobody_told_anything():
-    day = office_day(1)
-    assert day["told"] == []
-    assert day["hosts"] >= 60
+def test_an_office_day_has_nobody_told_anything(day: Future[dict[str, Any]]):
+    told = day.result()
+    assert told["told"] == []
+    assert told["hosts"] >= 60
 
 
 def test_an_attack_in_an_office_day_is_found_all_the_same():
