@@ -97,7 +97,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     if argv[:1] == ["events"]:  # what else can be done with them is in a file of its own
         from agent.eventcli import add_commands
 
-        add_commands(events)
+        add_commands(events, _load)
 
     _wire_parsers(sub)
 
@@ -154,6 +154,13 @@ def _count(text: str) -> int:
     if not text.isascii() or not text.isdecimal() or not 0 < int(text[:10]) <= 1_000_000:
         raise argparse.ArgumentTypeError(f'"{text}" is not a number of packets (1 to 1000000)')
     return int(text)
+
+
+def _load(path: Path) -> Any:
+    from agent.config import load_config
+    from collectors import KINDS
+
+    return load_config(path, KINDS)
 
 
 def _env() -> Env:
@@ -293,10 +300,7 @@ def _events(args: argparse.Namespace) -> int:
     if args.config:
         import zoneinfo
 
-        from agent.config import load_config
-        from collectors import KINDS
-
-        zone = zoneinfo.ZoneInfo(load_config(args.config, KINDS).office.timezone)
+        zone = zoneinfo.ZoneInfo(_load(args.config).office.timezone)
     try:
         return _print_events(Reader(directory), args, zone)
     except FileNotFoundError:

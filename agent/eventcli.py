@@ -5,11 +5,13 @@ agent journals it. Exit 0 fine, 1 a check failed, 2 usage: an unknown incident, 
 """
 
 import argparse
+import os
 import platform
+import stat
 import sys
 import time
 import zoneinfo
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -35,7 +37,9 @@ class CommandError(Exception):
     """It can't be done; str() says why."""
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
+def add_commands(parser: argparse.ArgumentParser, load: Callable[[Path], Any]) -> None:
+    """`load`: reads a config with the kinds that are wired in."""
+    parser.set_defaults(load=load)
     sub = parser.add_subparsers(metavar="COMMAND", help="show, hold, export, accept, unmask, verify (each has --help)")
     one = sub.add_parser("show", help="everything about one incident")
     one.add_argument("id", metavar="ID", help="e.g. DKC-1124-0915")
@@ -79,12 +83,14 @@ def _add_answer(parser: argparse.ArgumentParser) -> None:
 def _run(command: Any, args: argparse.Namespace) -> int:
     try:
         return int(command(args, Box(args)))
+    except (CommandError, DecisionError, SecretError, packets.PacketsError) as e:  # SecretError is an OSError that says more
+        return _fail(str(e))
     except FileNotFoundError as e:
         return _fail(f"tidak ada {e.filename}: sebutkan direktori data agen dengan --data-dir (no such file: name the agent's --data-dir)")
-    except OSError as e:
+    except PermissionError as e:
         return _fail(f"{e.filename}: {e.strerror}; coba sebagai root (try it as root)")
-    except (CommandError, DecisionError, SecretError, packets.PacketsError) as e:
-        return _fail(str(e))
+    except OSError as e:
+        return _fail(f"{e.filename or args.data_dir or data_directory()}: {e.strerror or e}")
 
 
 def _fail(message: str) -> int:
@@ -100,10 +106,7 @@ class Box:
         self.config: Any = None
         self.zone: zoneinfo.ZoneInfo | None = None
         if args.config:
-            from agent.config import load_config
-            from collectors import KINDS
-
-            self.config = load_config(args.config, KINDS)
+            self.config = args.load(args.config)
             self.zone = zoneinfo.ZoneInfo(self.config.office.timezone)
         self.evidence = Evidence(self.data)
         self.decisions = decisions.read(self.data)
@@ -287,10 +290,10 @@ def _export(args: argparse.Namespace, box: Box) -> int:
 
 def _write(path: Path, data: bytes) -> None:
     """For its owner only. Raises OSError."""
-    import os
-
     fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     with os.fdopen(fd, "wb") as f:
+        if stat.S_ISREG(os.fstat(fd).st_mode):  # one that was there keeps its mode: others could read it
+            os.fchmod(fd, 0o600)
         f.write(data)
 
 
