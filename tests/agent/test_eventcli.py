@@ -210,3 +210,21 @@ def test_the_list_of_events_is_as_it_was(box, capsys):
     capsys.readouterr()
     assert main(["events", "--data-dir", str(box.path), "--kind", "arp_sweep", "--json"]) == 0
     assert [json.loads(line)["fields"]["event.id"] for line in capsys.readouterr().out.splitlines()] == [box.id, box.id]
+
+
+# --- what a person can get wrong ---------------------------------------------------------------------------------------------------
+
+
+def test_a_spoilt_key_is_said_in_its_own_words(box):
+    (box.path / "pseudonyms.key").write_text("rubbish\n")
+    said = box.ronda("unmask", "P-7F3A09C1B2D4", *WHO, code=2)
+    assert "holds no key of pseudonyms" in said
+    assert "None" not in said
+
+
+def test_a_bundle_over_an_open_file_is_for_its_owner_only(box, tmp_path):
+    out = tmp_path / "open.tar.gz"
+    out.write_bytes(b"")
+    out.chmod(0o644)
+    box.ronda("export", box.id, "-o", str(out))
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
