@@ -58,12 +58,17 @@ class Said:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Fault:
-    """`held`: PromQL of what goes on and would be said, were it not held back; each must have an answer. `after`: a fault to wait for."""
+    """`held`: PromQL of what goes on and would be said, were it not held back; each must have an answer. `after`: a fault to wait for.
+
+    `gone`: PromQL that must have no answer until it is over: an office that still sees the fault when the next one silences it
+    is told of both.
+    """
 
     make: Callable[["World"], None]
     heal: Callable[["World"], None]
     says: tuple[Said, ...] = ()
     held: tuple[str, ...] = ()
+    gone: tuple[str, ...] = ()
     after: str = ""
 
 
@@ -190,6 +195,7 @@ FAULTS: dict[str, Fault] = {
             ),
         ),
         held=_failing("siak", "rsud", "psc", "dukcapil"),
+        gone=tuple(f'ronda:site_service_up:bool{{service="siak",site="{site}"}} == 0' for site in ("rsud", "psc", "dukcapil")),
     ),
     "one of two uplinks": Fault(
         make=lambda w: w.regency.boxes["rsud"].cut("isp-b"),
@@ -318,7 +324,7 @@ class Course:
                 self._to(name, "made", fault.make)
             elif self.stage[name] == "made" and all(firing[s.key] for s in fault.says) and all(map(self.world.asked, fault.held)):
                 self._to(name, "healed", fault.heal)
-            elif self.stage[name] == "healed" and all(resolved[s.key] for s in fault.says):
+            elif self.stage[name] == "healed" and all(resolved[s.key] for s in fault.says) and not any(map(self.world.asked, fault.gone)):
                 self._to(name, "over", lambda _: None)
         return set(self.stage.values()) == {"over"}
 
