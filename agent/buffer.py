@@ -493,7 +493,7 @@ class Buffer(Segments[_Segment]):
             except OSError as e:  # left where it is; the next start tries again
                 self._failed("write", e)
         else:
-            return path.name in (self.ledger.path.name, "ledger.new")
+            return path.name in (self.ledger.path.name, f"{self.ledger.path.name}.new", "ledger.new")  # the last: of earlier versions
         return True
 
     def _number(self, name: str) -> re.Match[str] | None:

@@ -152,7 +152,9 @@ def _untar(data: bytes) -> dict[str, bytes]:
             raise BundleError(f"larger than {MAX_BYTES >> 20} MiB")
         with tarfile.open(fileobj=io.BytesIO(unpacked), mode="r:") as tar:
             for member in tar:
-                if member.name not in FILES or not member.isreg() or member.name in files:
+                if (
+                    member.name not in FILES or not member.isreg() or member.issparse() or member.name in files
+                ):  # a sparse one may say terabytes
                     raise BundleError(f"a file that does not belong there: {member.name[:60]!r}")
                 found = tar.extractfile(member)
                 files[member.name] = found.read() if found else b""

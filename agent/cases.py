@@ -8,6 +8,7 @@ import asyncio
 import dataclasses
 import json
 import logging
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
@@ -25,6 +26,7 @@ from agent.detect.patrol import Patrol
 from agent.detect.suppressions import DAY, MAX_DAYS, Suppression, end_of, past
 from agent.evidence import Evidence
 from agent.model import Event, Metric, Sample
+from agent.pseudonyms import normal
 from agent.structure import Scalar, Text
 
 log = logging.getLogger("ronda.cases")
@@ -71,7 +73,7 @@ class SuppressConfig:
             yield "until", f"is more than {MAX_DAYS} days ahead: what is accepted must be looked at again"
 
     def suppression(self, zone: tzinfo) -> Suppression:
-        return Suppression(self.rule, end_of(self.until, zone), self.reason, self.source.lower())
+        return Suppression(self.rule, end_of(self.until, zone), self.reason, normal(self.source))
 
 
 _IDS: dict[Path | None, Ids] = {}  # by data directory
@@ -87,6 +89,13 @@ def ids_of(data: Path | None) -> Ids:
         except OSError as e:
             log.error("evidence that is there can't be seen: %s", e)
     return _IDS[data]
+
+
+def _finite(text: str) -> float:
+    """A time of infinity would be saved nevermore."""
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is not a number")
+    return value
 
 
 class Cases:
@@ -130,7 +139,7 @@ class Cases:
         try:
             if what in held:
                 take(held[what])
-        except (ValueError, KeyError, TypeError, AttributeError) as e:
+        except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, LookupError) as e:
             log.warning("%s: what was remembered can't be used (%s: %r); it begins anew", self._name, what, e)
 
     def _recall(self, patrol: Patrol, held: Any, now: float) -> None:
@@ -200,7 +209,7 @@ class Cases:
             if not self._path:
                 return {}
             with self._path.open("rb") as f:
-                held = json.loads(f.read(MAX_MEMORY))
+                held = json.loads(f.read(MAX_MEMORY), parse_float=_finite, parse_constant=_finite)
             if held["version"] != VERSION:
                 raise ValueError("of another version")
             return dict(held)

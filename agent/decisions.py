@@ -92,7 +92,7 @@ def _parsed(data: bytes) -> Iterator[Decision]:
         try:
             if line.strip():
                 yield _decision(json.loads(line))
-        except (ValueError, KeyError, TypeError, RecursionError) as e:
+        except (ValueError, KeyError, TypeError, OverflowError, RecursionError) as e:  # Overflow: a number of 1e999
             log.error("a line of %s can't be read: %s", NAME, e)
 
 
@@ -113,7 +113,7 @@ def add(directory: Path, decision: Decision) -> Decision:
     check(decision.person, decision.reason)
     with _held(directory):
         known = read(directory)
-        taken = dataclasses.replace(decision, number=known[-1].number + 1 if known else 1 + told(directory))
+        taken = dataclasses.replace(decision, number=1 + max(told(directory), *(d.number for d in known[-1:]), 0))
         line = _line(taken)
         if len(line) > MAX_LINE:
             raise DecisionError("too long to be kept: say it in fewer words")
@@ -137,7 +137,8 @@ def _line(decision: Decision) -> bytes:
 
 def _shorten(directory: Path, known: list[Decision], now: float) -> None:
     """Half of the room is made free by those that are over, the oldest first. Raises DecisionError where too much is in force."""
-    over = [d for d in known if d.until < now and d.number <= told(directory)]
+    held = {d.id for d in known if d.what == "hold" and d.until >= now}  # their release stays as long: else they were held again
+    over = [d for d in known if d.until < now and d.number <= told(directory) and not (d.what == "release" and d.id in held)]
     oldest = {d.number for d in over if d.at < now - KEPT} or {d.number for d in over[: len(over) // 2 + 1]}
     kept = b"".join(_line(d) for d in known if d.number not in oldest)
     if len(kept) > MAX_BYTES * 3 // 4:

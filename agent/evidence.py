@@ -159,13 +159,20 @@ class Evidence:
 
     def tidy(self, now: float, held: Collection[str]) -> int:
         """Lets go of what is older than KEEP and not held. `now` must be a true time. Returns how many files that were."""
-        gone = 0
+        gone = self._halves(now)
         for when, name, _ in self._sizes(held, of_held=False):
             if 0 < when < now - KEEP:
                 gone += self._remove(name)
             else:  # no longer held: the journal has its own
                 gone += self._remove(name, (".lines", ".proof"))
         return gone
+
+    def _halves(self, now: float) -> int:
+        """Removes what a power cut left half written: it is raw as well."""
+        old = [path for path in self.directory.glob("*.new") if path.stat().st_mtime < now - 3600]
+        for path in old:
+            path.unlink(missing_ok=True)
+        return len(old)
 
     def bound(self, held: Collection[str]) -> None:
         """Lets go of the oldest while there is too much of what nobody holds."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 def replace(path: Path, data: bytes, *, durable: bool = False) -> None:
     """Raises OSError; the old file is whole then. `durable`: on return no power cut can bring the old one back."""
-    new = path.with_suffix(".new")
+    new = path.with_name(f"{path.name}.new")  # of its own: files that differ in their suffix are written at the same time
     try:
         with new.open("wb") as f:
             f.write(data)

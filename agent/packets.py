@@ -27,7 +27,7 @@ def run(data: bytes) -> str:
         environment = {"HOME": home, "XDG_CONFIG_HOME": home, "XDG_CACHE_HOME": home, "PATH": os.defpath, "PYTHONDONTWRITEBYTECODE": "1"}
         if path := os.environ.get("PYTHONPATH"):
             environment["PYTHONPATH"] = path
-        command = [sys.executable, "-m", "agent.packets"]
+        command = [sys.executable, "-P", "-m", "agent.packets"]  # -P: nothing of the directory where root happens to stand
         try:
             done = subprocess.run(command, input=data, capture_output=True, env=environment, timeout=SECONDS + 5, check=False)  # noqa: S603  (ourselves)
         except subprocess.TimeoutExpired:

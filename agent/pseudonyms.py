@@ -36,6 +36,7 @@ IDENTITIES = frozenset((
     "victim", "member", "members", "prefix", "prefixes", "duid", "duids", "neighbour", "neighbours", "identity", "network", "networks",
     "domain", "account", "accounts",
 ))  # fmt: skip
+DECIDED = frozenset(("finding_accepted", "evidence_held", "evidence_released", "identity_unmasked"))  # agent/decisions.py
 DEDUP = "ronda.dedup_key"  # "<rule> <key>": as a whole
 FREE = (
     "event.", "rule.", "observer.", "threat.", "process.name", "package.", "service.", "network.transport", "ronda.state", "ronda.grade",
@@ -90,7 +91,7 @@ class Pseudonyms:
     def mask(self, entry: Entry) -> Entry:
         """The entry as it may leave."""
         if not is_security(entry):
-            return entry
+            return self._decided(entry)
         event = entry.event
         known = self._known(event.fields)
         fields: dict[str, str] = {}
@@ -100,6 +101,14 @@ class Pseudonyms:
         fields = dict(list(fields.items())[:MAX_FIELDS])
         masked = dataclasses.replace(event, fields=fields, message=self._text(event.message, {}))
         return dataclasses.replace(entry, event=bounded(masked))
+
+    def _decided(self, entry: Entry) -> Entry:
+        """A decision's reason is free text of a person, who may have written down an address; all other events are as they are."""
+        reason = entry.event.fields.get("reason", "")
+        if entry.event.kind not in DECIDED or (masked := self._text(reason, {})) == reason:
+            return entry
+        fields = {**entry.event.fields, "reason": masked}
+        return dataclasses.replace(entry, event=bounded(dataclasses.replace(entry.event, fields=fields)))
 
     def _known(self, fields: Mapping[str, str]) -> dict[str, str]:
         """What the fields name, and its pseudonym."""
@@ -147,7 +156,7 @@ class Masker:
             self._given, self._known = given, None
 
     def __call__(self, entry: Entry) -> Entry:
-        return self._pseudonyms().mask(entry) if is_security(entry) else entry
+        return self._pseudonyms().mask(entry) if is_security(entry) or entry.event.kind in DECIDED else entry
 
     def _pseudonyms(self) -> Pseudonyms:
         if self._known is None:
@@ -227,7 +236,7 @@ def unmask(pseudonyms: Pseudonyms, pseudonym: str, entries: Iterator[Entry]) -> 
         for name, value in entry.event.fields.items():
             if name.startswith(FREE):
                 continue
-            for word in {*words(value), *(found for found in _WORD.findall(value)), *_MAC.findall(value), *_HOME.findall(value)}:
+            for word in {value, *words(value), *(found for found in _WORD.findall(value)), *_MAC.findall(value), *_HOME.findall(value)}:
                 if pseudonyms.of(word) == pseudonym:
                     return normal(word)
     return None

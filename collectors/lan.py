@@ -26,7 +26,7 @@ from agent.capture.reader import Reader
 from agent.capture.tripwires import Tripwires
 from agent.cases import Cases, SuppressConfig
 from agent.collector import Env, Kind, TaskConfig, Watcher
-from agent.detect import patrol, reading, seen
+from agent.detect import casebook, patrol, reading, seen
 from agent.detect.devices import NewDevice
 from agent.detect.dhcp import RogueDhcp
 from agent.detect.model import Vouched
@@ -127,9 +127,9 @@ class Place:
         """The default route's device; where there is none now, the one before, or one that has an address. "": none."""
         if self._wanted != "auto":
             return self._wanted if self._wanted in view.links else ""
-        routed = [gateway.device for gateway in view.gateways if gateway.address]
+        routed = [gateway.device for gateway in view.gateways if gateway.address and gateway.device in view.links]
         last = [self.network.device] if self.network and self.network.device in view.links else []
-        return next(iter([*routed, *last, *(name for name, some in view.addresses.items() if some)]), "")
+        return next(iter([*routed, *last, *(name for name, some in view.addresses.items() if some and name in view.links)]), "")
 
     def _network(self, view: link.View, name: str) -> seen.Network:
         index = view.links[name].index
@@ -202,8 +202,10 @@ class LanWatcher:
                         yield [*eyes.samples(), *kept.samples(), *events]
                     await self._env.clock.sleep(_until_next(self._env.clock.monotonic()))
         finally:
-            await eyes.close()
-            await kept.end(eyes.patrol)
+            try:
+                await eyes.close()
+            finally:  # also where tripwires have failed: what was learnt stays
+                await kept.end(eyes.patrol)
 
     def _of_sight(self, eyes: "Eyes") -> Iterator[Event]:
         """Says once that nothing is captured, and once that it is again."""
@@ -370,10 +372,12 @@ class Eyes:
 
 
 def glance(samples: Sequence[Sample]) -> str:
-    """`12 perangkat, paket terlihat`."""
+    """`12 perangkat, paket terlihat, tidak ada temuan`."""
     devices = sum(s.value for s in samples if s.metric is DEVICES and s.labels[0] != "quiet")
     sees = any(s.value for s in samples if s.metric is CAPTURE)
-    return f"{devices:.0f} perangkat, {'paket terlihat' if sees else 'paket tidak terlihat'}"
+    active = sum(s.value for s in samples if s.metric is casebook.ACTIVE)
+    found = f"{active:.0f} temuan" if active else "tidak ada temuan"
+    return f"{devices:.0f} perangkat, {'paket terlihat' if sees else 'paket tidak terlihat'}, {found}"
 
 
 def build(config: Config, env: Env) -> Watcher:

@@ -85,6 +85,6 @@ class Patrol:
             try:
                 if name in said:
                     detector.recall(said[name], at)
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, ArithmeticError, LookupError):
                 lost.append(name)
         return lost

@@ -5,10 +5,11 @@ import dataclasses
 import json
 import os
 import stat
+from datetime import UTC
 
 import pytest
 
-from agent import cases, decisions, evidence
+from agent import cases, decisions, evidence, files
 from agent.cases import Cases, SuppressConfig, ids_of
 from agent.collector import Env
 from agent.custody import EVERY, Custody, is_of
@@ -134,7 +135,19 @@ def test_a_task_remembers_its_cases_and_what_its_detectors_learnt(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "spoilt", ["", "{", "[]", '{"version": 9}', '{"version": 1, "book": [], "detectors": {"arp_sweep": {}}}', "[" * 9999]
+    "spoilt",
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 9}',
+        '{"version": 1, "book": [], "detectors": {"arp_sweep": {}}}',
+        "[" * 9999,
+        '{"version": 1, "book": {"cases": [], "learnt": {"arp_sweep": 1e999}}}',
+        '{"version": 1, "book": {"cases": [], "learnt": {"arp_sweep": Infinity}}}',
+        '{"version": 1, "book": {"cases": [], "learnt": {"arp_sweep": %s}}}' % ("9" * 400),
+        '{"version": 1, "detectors": {"arp_sweep": {"known": 1e999}}}',
+    ],
 )
 def test_a_memory_that_is_spoilt_begins_anew(tmp_path, spoilt, caplog):
     async def work():
@@ -282,7 +295,16 @@ def test_a_torn_line_costs_itself_only(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "line", [b"[]", b"{}", b'{"number":1,"what":"accept","at":1e999}', b'{"number":1,"what":1,"at":1}', b"\xff", b"null"]
+    "line",
+    [
+        b"[]",
+        b"{}",
+        b'{"number":1,"what":"accept","at":1e999}',
+        b'{"number":1e999,"what":"accept","at":1}',
+        b'{"number":1,"what":1,"at":1}',
+        b"\xff",
+        b"null",
+    ],
 )
 def test_lines_that_are_none_are_passed_over(tmp_path, line):
     decisions.add(tmp_path, accepting())
@@ -455,3 +477,58 @@ def test_a_disk_that_refuses_is_said_once(tmp_path):
 def test_which_events_are_of_an_incident():
     fields = ({"event.id": ID}, {"incident": ID}, {"subject": ID}, {"other": ID}, {"event.id": f"{ID}-2"})
     assert [is_of(Entry(1, Event("k", "info", "m", said)), ID) for said in fields] == [True, True, True, False, False]
+
+
+# --- two at a time, and half done ----------------------------------------------------------------------------------------------------
+
+
+def test_files_that_differ_in_their_suffix_are_written_beside_each_other(tmp_path, monkeypatch):
+    """The agent saves that a decision was journalled, while a person's decision shortens the file of them."""
+    begun = []
+    sync = os.fdatasync
+
+    def meanwhile(fd):
+        if not begun:
+            begun.append(1)
+            files.replace(tmp_path / decisions.TOLD, b"7\n")
+        sync(fd)
+
+    monkeypatch.setattr(files.os, "fdatasync", meanwhile)
+    files.replace(tmp_path / NAME, b"decisions")
+    assert (tmp_path / NAME).read_bytes() == b"decisions"
+    assert decisions.told(tmp_path) == 7
+
+
+def test_what_a_power_cut_left_half_written_goes_too(tmp_path):
+    kept = Evidence(tmp_path)
+    kept.directory.mkdir()
+    half = kept.directory / f"{ID}.pcap.new"
+    half.write_bytes(b"raw")
+    os.utime(half, (NOW, NOW))
+    assert kept.tidy(NOW + 60, []) == 0
+    assert kept.tidy(NOW + 7200, []) == 1
+    assert not half.exists()
+
+
+def test_numbers_go_on_after_a_file_of_decisions_that_was_put_back(tmp_path):
+    decisions.add(tmp_path, a_decision("hold", until=NOW + DAY))
+    (tmp_path / decisions.TOLD).write_text("40\n")
+    assert decisions.add(tmp_path, a_decision("hold", until=NOW + DAY)).number == 41
+    assert [d.number for d in Watch(tmp_path).news()] == [41]
+
+
+def test_what_was_released_is_not_held_again_when_the_file_is_shortened(tmp_path):
+    decisions.add(tmp_path, a_decision("hold", until=NOW + 900 * DAY))
+    decisions.add(tmp_path, a_decision("release", until=0.0))
+    known = decisions.read(tmp_path)
+    (tmp_path / decisions.TOLD).write_text("99\n")
+    over = [accepting(number=n, until=NOW - DAY, at=NOW - DAY) for n in range(3, 9)]
+    decisions._shorten(tmp_path, [*known, *over], NOW)
+    found = decisions.read(tmp_path)
+    assert len(found) < len(known) + len(over)
+    assert decisions.holds(found, NOW) == {}
+
+
+def test_a_suppressed_mac_fits_however_it_is_written():
+    made = SuppressConfig(rule="arp_sweep", until="2026-11-18", reason="a scan", source="4C-5E-0C-11-22-33")
+    assert made.suppression(UTC).source == "4c:5e:0c:11:22:33"

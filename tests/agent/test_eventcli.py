@@ -10,6 +10,7 @@ import tarfile
 import pytest
 
 from agent import decisions, packets
+from agent.bundle import BundleError, check
 from agent.cli import main
 from agent.detect.casebook import Casebook, Ids
 from agent.detect.model import Finding, Rule
@@ -228,3 +229,16 @@ def test_a_bundle_over_an_open_file_is_for_its_owner_only(box, tmp_path):
     out.chmod(0o644)
     box.ronda("export", box.id, "-o", str(out))
     assert stat.S_IMODE(out.stat().st_mode) == 0o600
+
+
+def test_a_bundle_with_a_file_of_holes_is_refused_before_it_is_read():
+    """Its head says a tebibyte; the file has a block."""
+    member = tarfile.TarInfo("events.jsonl")
+    member.type, member.size = tarfile.GNUTYPE_SPARSE, 512
+    head = bytearray(member.tobuf(tarfile.GNU_FORMAT))
+    head[386:410] = b"%011o\0%011o\0" % (0, 512)  # old GNU: where the only piece is, how long
+    head[483:495] = b"%011o\0" % ((1 << 33) - 1)  # and how large the whole
+    head[148:156] = b"        "
+    head[148:156] = b"%06o\0 " % sum(head)
+    with pytest.raises(BundleError, match="does not belong"):
+        check(gzip.compress(bytes(head) + bytes(512) + bytes(1024)))

@@ -4,12 +4,14 @@ import dataclasses
 import json
 import re
 import stat
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from agent import pseudonyms
+from agent.decisions import Decision
 from agent.eventlane import EventLane
 from agent.journal import Journal
 from agent.model import Event
@@ -209,3 +211,18 @@ def test_neither_exit_tells_who_it_was_and_the_journal_does(tmp_path):
         assert not [raw for raw in (MAC, IP, NAME, "12345") if raw in sent]
         assert OURS.of(MAC) in sent
     assert json.loads(lines.encode(journal.after(0)[0]))["fields"]["source.mac"] == MAC
+
+
+def test_an_address_in_the_reason_of_a_decision_does_not_leave():
+    said = Decision(1, NOW, "accept", "DKC-1124-0915", "Budi", f"laptop at {IP}, {MAC.upper()}", until=NOW).event()
+    left = told(OURS.mask(Entry(7, said)))
+    assert IP not in left
+    assert MAC not in left.lower()
+    assert OURS.of(MAC) in left
+    assert "Budi" in left
+    assert MAC not in told(Masker(Path("/nonexistent"))(Entry(7, said))).lower()
+
+
+def test_the_pseudonym_of_a_whole_condition_is_looked_up_too():
+    wanted = OURS.mask(alert()).event.fields["ronda.dedup_key"]
+    assert unmask(OURS, wanted, iter([alert()])) == f"arp_sweep {MAC}"

@@ -220,4 +220,4 @@ def test_without_the_privilege_it_runs_and_says_what_it_cant_see(lab, tmp_path, 
 
 def test_the_glance_says_whether_it_sees():
     samples = [lan.DEVICES(3, "known"), lan.DEVICES(2, "mobile"), lan.DEVICES(9, "quiet"), lan.CAPTURE(1)]
-    assert lan.glance(samples) == "5 perangkat, paket terlihat"
+    assert lan.glance(samples) == "5 perangkat, paket terlihat, tidak ada temuan"
