@@ -8,7 +8,7 @@ from pathlib import Path
 
 MAX_NEIGHBOURS = 4096
 COMPLETE = 0x2 | 0x4  # linux/if_arp.h: ATF_COM, ATF_PERM
-NETSTAT = ("ListenDrops", "ListenOverflows", "TCPReqQFullDoCookies", "SyncookiesSent")
+NETSTAT = ("ListenDrops", "ListenOverflows", "TCPReqQFullDoCookies", "SyncookiesSent", "TCPSynRetrans")
 SNMP = ("NoPorts", "InErrors", "RcvbufErrors")
 SYN_RECV = "03"  # include/net/tcp_states.h
 NOBODY = "00:00:00:00:00:00"
@@ -27,14 +27,14 @@ def neighbours(root: Path, device: str) -> dict[str, str]:
 
 
 def counters(root: Path) -> dict[str, float]:
-    """Of this box since it came up: what its TCP and UDP turned away, and half_open, the TCP connections that are only asked for."""
-    found = _table(root / "proc/net/netstat", "TcpExt", NETSTAT) | _table(root / "proc/net/snmp", "Udp", SNMP)
-    half = sum(_half_open(root / f"proc/net/{name}") for name in ("tcp", "tcp6"))
-    return found | {"half_open": float(half)}
+    """Of this box since it came up: what its TCP and UDP turned away, and how often TCP asked or answered again."""
+    return _table(root / "proc/net/netstat", "TcpExt", NETSTAT) | _table(root / "proc/net/snmp", "Udp", SNMP)
 
 
-def _half_open(path: Path) -> int:
-    return sum(1 for line in _lines(path) if line[:120].split()[3:4] == [SYN_RECV])
+def half_open(root: Path) -> float:
+    """TCP connections that are only asked for. Dear: for each file the kernel walks its whole table of connections, some milliseconds."""
+    lines = (line for name in ("tcp", "tcp6") for line in _lines(root / f"proc/net/{name}"))
+    return float(sum(1 for line in lines if line[:120].split()[3:4] == [SYN_RECV]))
 
 
 def _table(path: Path, which: str, wanted: tuple[str, ...]) -> dict[str, float]:

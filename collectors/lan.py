@@ -42,6 +42,8 @@ EYES: TypeAlias = Literal["lan", "contacts"]
 TURN = 1.0  # seconds
 TABLES = 5.0  # seconds between two looks at the kernel's neighbours and, while it is quiet, at counters
 BUSY = {"broadcast": 100.0, "contacts": 30.0, "ListenDrops": 1.0, "NoPorts": 30.0}  # a second: from here on counters are read each turn
+AGAIN = 1.0  # TCPSynRetrans a second. What is half-open is answered again after 1, 3, 7, 15 and 31 s (RFC 6298): many show by it
+FEW = 16.0  # half-open connections: from here on they are counted at each look
 BLIND_AFTER = 10.0  # seconds without a capture until it is said
 MAX_TRIPWIRES = 16
 
@@ -163,7 +165,11 @@ class Counting:
         if at < self._due and not _busy(rates):
             return None
         values = {**captured, **kernelview.counters(self._env.root)}
-        busy = _busy(rates) or _busy(_rates(self._last, values, at - self._at))
+        since = _rates(self._last, values, at - self._at)
+        busy = _busy(rates) or _busy(since)
+        # Counting them is dear: only where something says that there are many, while there are, and at first
+        many = busy or since.get("TCPSynRetrans", 0.0) >= AGAIN or self._last.get("half_open", FEW) >= FEW
+        values["half_open"] = kernelview.half_open(self._env.root) if many else 0.0
         self._last, self._at = values, at
         self._due = at + (TURN / 2 if busy else TABLES - TURN / 2)
         return seen.Counters(values)

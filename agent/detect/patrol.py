@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
-from agent.detect.model import Ask, Detector, Finding, Observation, Said
+from agent.detect.model import Ask, Detector, Finding, Observation, Plain, Said
 from agent.model import Metric, Sample
 
 log = logging.getLogger("ronda.detect")
@@ -45,26 +45,27 @@ class Patrol:
         for detector in self.detectors.values():
             for kind in detector.wants:
                 self._wanting.setdefault(kind, []).append(detector)
+        self._ticking = [d for d in self.detectors.values() if getattr(type(d), "tick", None) is not Plain.tick]
 
     def see(self, seen: Observation, at: float, wall: float) -> None:
         for detector in self._wanting.get(type(seen), ()):
-            self._hear(detector, lambda d=detector: d.see(seen, at), at, wall)  # type: ignore[misc]
+            self._hear(detector, detector.see, (seen, at), at, wall)
 
     def tick(self, at: float, wall: float) -> None:
-        for detector in self.detectors.values():
-            self._hear(detector, lambda d=detector: d.tick(at), at, wall)  # type: ignore[misc]
+        for detector in self._ticking:
+            self._hear(detector, detector.tick, (at,), at, wall)
         self.book.tick(at, wall)
 
-    def _hear(self, detector: Detector, say: Callable[[], Iterable[Said]], at: float, wall: float) -> None:
-        name = detector.rule.name
+    def _hear(self, detector: Detector, say: Callable[..., Iterable[Said]], what: tuple[Any, ...], at: float, wall: float) -> None:
         try:
-            for said in say():
+            for said in say(*what):
                 if isinstance(said, Ask):
                     if said not in self.asks:
                         self.asks.append(said)
                 else:
                     self.book.take(said, at, wall)
         except Exception:  # one detector's bug: said once, counted always (ronda_detector_failures_total)
+            name = detector.rule.name
             if not self.failures[name]:
                 log.exception("the detector %s failed", name)
             self.failures[name] += 1

@@ -190,7 +190,8 @@ class Counters(NamedTuple):
     """Counters of this box since it came up. The first three are what the capture's sockets have let through, read or not.
 
     contacts, lan, broadcast; contacts_lost, lan_lost; then of proc/net/netstat and snmp: ListenDrops ListenOverflows
-    TCPReqQFullDoCookies SyncookiesSent NoPorts InErrors RcvbufErrors, and half_open (TCP sockets in SYN_RECV)
+    TCPReqQFullDoCookies SyncookiesSent TCPSynRetrans NoPorts InErrors RcvbufErrors, and half_open (TCP sockets in SYN_RECV; 0 also where
+    they were not counted, since nothing says that there are many)
     """
 
     values: Mapping[str, float]

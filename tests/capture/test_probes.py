@@ -99,6 +99,11 @@ def test_one_switch_stops_all_of_them_also_the_wished_for(tmp_path: Path, switch
     assert not made.sent
 
 
+def test_where_the_switch_cant_be_looked_for_nothing_is_sent(tmp_path: Path) -> None:
+    (tmp_path / "etc").symlink_to("etc")
+    assert not probes(Notes(), tmp_path).allowed
+
+
 def test_the_switch_is_looked_at_before_each(tmp_path: Path) -> None:
     made = probes(Notes(), tmp_path, pace=QUICK._replace(offers=0.0))
     (tmp_path / SWITCH).parent.mkdir(parents=True)

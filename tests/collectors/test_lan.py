@@ -60,20 +60,22 @@ def test_counters_are_what_could_be_read(tmp_path):
         "NoPorts": 11,
         "InErrors": 12,
         "RcvbufErrors": 14,
-        "half_open": 1,
     }
     assert kernelview.counters(root) == expected
+    assert kernelview.half_open(root) == 1
 
 
 @pytest.mark.parametrize("text", ["", "TcpExt:\n", "TcpExt: a\nTcpExt:\n", "\0\xff" * 999, "Udp: NoPorts\nUdp: -1\nUdp: 3\n", "   0: 1 2"])
 def test_garbage_of_the_kernel_gives_nothing(tmp_path, text):
     root = proc(tmp_path, arp=text, netstat=text, snmp=text, tcp=text, tcp6=text)
     assert kernelview.neighbours(root, "eth0") == {}
-    assert kernelview.counters(root) == {"half_open": 0.0}
+    assert kernelview.counters(root) == {}
+    assert kernelview.half_open(root) == 0
 
 
 def test_without_proc_nothing_is_known(tmp_path):
-    assert kernelview.counters(tmp_path) == {"half_open": 0.0}
+    assert kernelview.counters(tmp_path) == {}
+    assert kernelview.half_open(tmp_path) == 0
 
 
 # -- config ------------------------------------------------------------------------------------------------------------------------
@@ -181,6 +183,38 @@ def test_counters_each_turn_while_busy_else_each_fifth(tmp_path):
     busy = [at for at in range(20, 30) if counting.look({"broadcast": 1000.0 * (at - 19)}, float(at))]
     assert busy == list(range(20, 30))
     assert counting.rate == 1000.0
+
+
+def again(root: Path, n: int) -> None:
+    """The kernel has asked or answered again so often."""
+    (root / "proc/net/netstat").write_text(f"TcpExt: TCPSynRetrans\nTcpExt: {n}\n")
+
+
+def opened(root: Path, n: int) -> None:
+    (root / "proc/net/tcp").write_text("  sl\n" + "   1: 0A00580A:44FF 4200580A:1234 03 00000000:00000000\n" * n)
+
+
+def test_half_open_connections_are_counted_when_they_show_themselves_and_while_they_stay(tmp_path):
+    counting = lan.Counting(Env(FakeClock(), Net(), proc(tmp_path)))
+    again(tmp_path, 0)
+    opened(tmp_path, 0)
+    looks = [counting.look({}, float(at)) for at in (0, 5)]
+    opened(tmp_path, 100)
+    again(tmp_path, 4)  # under one a second
+    looks.append(counting.look({}, 10.0))
+    again(tmp_path, 99)
+    looks.append(counting.look({}, 15.0))
+    looks += [counting.look({}, at) for at in (20.0, 25.0)]  # nothing is answered again, but they stay
+    opened(tmp_path, 3)
+    looks += [counting.look({}, at) for at in (30.0, 35.0)]
+    assert [look and look.values["half_open"] for look in looks] == [0, 0, 0, 100, 100, 100, 3, 0]
+
+
+def test_what_is_half_open_at_the_start_is_counted(tmp_path):
+    counting = lan.Counting(Env(FakeClock(), Net(), proc(tmp_path, tcp=TCP)))
+    look = counting.look({}, 0.0)
+    assert look is not None
+    assert look.values["half_open"] == 1
 
 
 # -- without the privilege ---------------------------------------------------------------------------------------------------------
