@@ -5,10 +5,12 @@ refuses is said and counted. Ids of incidents are given once in a process, which
 """
 
 import asyncio
+import contextlib
 import dataclasses
 import json
 import logging
 import math
+import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from datetime import UTC, datetime, tzinfo
@@ -27,7 +29,7 @@ from agent.detect.suppressions import DAY, MAX_DAYS, Suppression, end_of, past
 from agent.evidence import Evidence
 from agent.model import Event, Metric, Sample
 from agent.pseudonyms import normal
-from agent.structure import Scalar, Text
+from agent.structure import Scalar, Text, parse_ip, parse_mac
 
 log = logging.getLogger("ronda.cases")
 
@@ -58,9 +60,22 @@ Date = Annotated[str, Scalar("a date", _date, "e.g. 2026-12-31")]
 Reason = Annotated[str, Scalar("a reason", _reason, "four to 200 characters that say why")]
 
 
+def _mistyped(source: str) -> bool:
+    """Whether it is written as a MAC or an address, and is none."""
+    if "/" in source or not re.fullmatch(r"[^:]+(:[^:]*)+|[0-9.]+", source):
+        return False  # a path, a name
+    for parse in (parse_mac, parse_ip):
+        with contextlib.suppress(ValueError):
+            parse(source)
+            return False
+    return True
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuppressConfig:
-    """One entry of `suppress:`. `until`: the last day, in the office's time zone; `source`: a MAC or an address, else everybody's."""
+    """One entry of `suppress:`. `until`: the last day, in the office's time zone; `source`: a MAC, an address, or what the event is
+    about (a path); else all.
+    """
 
     rule: Text
     until: Date
@@ -71,6 +86,8 @@ class SuppressConfig:
         now = time.time()
         if now > PLAUSIBLE and end_of(self.until, UTC) - now > (MAX_DAYS + 2) * DAY:
             yield "until", f"is more than {MAX_DAYS} days ahead: what is accepted must be looked at again"
+        if _mistyped(self.source):
+            yield "source", "is neither a MAC nor an address, and would never fit (try 4c:5e:0c:11:22:33 or 192.0.2.1)"
 
     def suppression(self, zone: tzinfo) -> Suppression:
         return Suppression(self.rule, end_of(self.until, zone), self.reason, normal(self.source))

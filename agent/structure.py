@@ -11,6 +11,7 @@ A class with `read_node(reader, node, path, depth)` reads its own node (a value 
 
 import dataclasses
 import difflib
+import ipaddress
 import math
 import re
 import types
@@ -108,12 +109,30 @@ def _regex(text: str) -> str:
     return text
 
 
+def parse_ip(text: str) -> str:
+    """An address as `ipaddress` writes it. Raises ValueError, without Python's words."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError from None
+
+
+def parse_mac(text: str) -> str:
+    """`4C-5E-0C-11-22-33` → `4c:5e:0c:11:22:33`."""
+    small = text.lower().replace("-", ":")
+    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", small):
+        raise ValueError
+    return small
+
+
 Duration = Annotated[float, Scalar("a duration", parse_duration, "try 60s")]
 Size = Annotated[int, Scalar("a size", parse_size, "try 64MiB")]
 Slug = Annotated[str, Scalar("a short name", Matching(r"[a-z0-9-]{1,40}"), "small letters, digits and hyphens, at most 40")]
 Listen = Annotated[str, Scalar("an address to listen on", parse_listen, "try 127.0.0.1:17663")]
 Regex = Annotated[str, Scalar("a regular expression", _regex)]
 Host = Annotated[str, Scalar("a host", Matching(r"[^\s/@?#\[\]]{1,253}"), "a name or an address, without port or path")]
+IpAddress = Annotated[str, Scalar("an address", parse_ip, "e.g. 192.0.2.1")]
+Mac = Annotated[str, Scalar("a MAC", parse_mac, "e.g. 4c:5e:0c:11:22:33")]
 Source = Annotated[str, Scalar("a source", Matching(r"[A-Za-z0-9_.:-]{0,64}"), "an address or an interface of this box")]
 LabelName = Annotated[str, Scalar("a label name", Matching(r"[a-zA-Z][a-zA-Z0-9_]{0,39}"), "letters, digits and _")]
 LabelValue = Annotated[str, Scalar("a label value", Matching(r"[^\x00-\x1f]{0,100}"), "at most 100 characters on one line")]

@@ -13,11 +13,9 @@ written but the memory of agent/cases.py. Names, addresses and paths are in even
 
 import asyncio
 import dataclasses
-import ipaddress
 import math
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from typing import Annotated
 
 from agent import cases, hostlook, timesync
 from agent.cases import Cases, SuppressConfig
@@ -32,7 +30,7 @@ from agent.detect.table import HOST
 from agent.dpkg import Dpkg
 from agent.logtail import Tail
 from agent.model import Event, Metric, Sample
-from agent.structure import Scalar
+from agent.structure import IpAddress
 from collectors import host
 
 TURN = 3.0  # seconds: how late a line of the log may be read
@@ -53,18 +51,11 @@ RULES = tuple(make(Vouched()).rule.name for make in HOST)
 EVENTS = ("guard_sight", *RULES)
 
 
-def _address(text: str) -> str:
-    return str(ipaddress.ip_address(text))
-
-
-Address = Annotated[str, Scalar("an address", _address, "e.g. 192.0.2.1")]
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(TaskConfig):
     """`scanners`: addresses whose tries to log in are somebody's test, e.g. Kominfo's scanner."""
 
-    scanners: list[Address] = dataclasses.field(default_factory=list)
+    scanners: list[IpAddress] = dataclasses.field(default_factory=list)
     suppress: list[SuppressConfig] = dataclasses.field(default_factory=list)
 
     def problems(self) -> Iterable[tuple[str, str]]:

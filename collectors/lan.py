@@ -16,9 +16,8 @@ import contextlib
 import dataclasses
 import ipaddress
 import math
-import re
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 from agent import cases, kernelview
 from agent.capture.probes import Probes
@@ -33,7 +32,7 @@ from agent.detect.model import Vouched
 from agent.detect.patrol import Patrol
 from agent.detect.table import LAN
 from agent.model import Event, Metric, Sample
-from agent.structure import Scalar, Text
+from agent.structure import IpAddress, Mac, Text
 from agent.wire import netlink
 from collectors import link
 
@@ -59,30 +58,15 @@ EVENTS = ("lan_blind", "lan_sees", *(make(Vouched()).rule.name for make in LAN))
 PROBE_KINDS = ("dhcp", "arp", "llmnr", "nbns", "mdns")
 
 
-def _address(text: str) -> str:
-    return str(ipaddress.ip_address(text))
-
-
-def _mac(text: str) -> str:
-    small = text.lower().replace("-", ":")
-    if not re.fullmatch(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}", small):
-        raise ValueError
-    return small
-
-
-Address = Annotated[str, Scalar("an address", _address, "e.g. 192.0.2.1")]
-Mac = Annotated[str, Scalar("a MAC", _mac, "e.g. 4c:5e:0c:11:22:33")]
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(TaskConfig):
     """`device`: a network device, or "auto", the default route's. `versions`: the least software version, by "mikrotik"."""
 
     device: Text = "auto"
     active: bool = True
-    dhcp_servers: list[Address] = dataclasses.field(default_factory=list)
+    dhcp_servers: list[IpAddress] = dataclasses.field(default_factory=list)
     routers: list[Mac] = dataclasses.field(default_factory=list)
-    scanners: list[Address] = dataclasses.field(default_factory=list)
+    scanners: list[IpAddress] = dataclasses.field(default_factory=list)
     versions: dict[Text, Text] = dataclasses.field(default_factory=dict)
     tripwires: list[int] = dataclasses.field(default_factory=list)
     suppress: list[SuppressConfig] = dataclasses.field(default_factory=list)

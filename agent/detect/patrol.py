@@ -64,20 +64,40 @@ class Patrol:
                         self.asks.append(said)
                 else:
                     self.book.take(said, at, wall)
-        except Exception:  # one detector's bug: said once, counted always (ronda_detector_failures_total)
-            name = detector.rule.name
-            if not self.failures[name]:
-                log.exception("the detector %s failed", name)
-            self.failures[name] += 1
+        except Exception:  # noqa: BLE001  (_failed says and counts it)
+            self._failed(detector)
+
+    def _failed(self, detector: Detector) -> None:
+        """One detector's bug: said once, counted always (ronda_detector_failures_total)."""
+        name = detector.rule.name
+        if not self.failures[name]:
+            log.exception("the detector %s failed", name)
+        self.failures[name] += 1
 
     def samples(self, able: frozenset[str]) -> Iterator[Sample]:
         """Of each detector, always: `able` is what this Ronda can do now."""
         for name, detector in self.detectors.items():
-            yield COVERAGE(detector.coverage(able).share, name)
+            yield COVERAGE(self._share(detector, able), name)
             yield FAILURES(self.failures[name], name)
 
+    def _share(self, detector: Detector, able: frozenset[str]) -> float:
+        """How much it sees; what can't even say that sees nothing."""
+        try:
+            return detector.coverage(able).share
+        except Exception:  # noqa: BLE001  (_failed says and counts it)
+            self._failed(detector)
+            return 0.0
+
     def remember(self) -> dict[str, Any]:
-        return {name: dict(said) for name, detector in self.detectors.items() if (said := detector.remember())}
+        """What is to outlive a restart; a detector that can't say it will begin anew."""
+        kept: dict[str, Any] = {}
+        for name, detector in self.detectors.items():
+            try:
+                if said := detector.remember():
+                    kept[name] = dict(said)
+            except Exception:  # noqa: BLE001  (_failed says and counts it)
+                self._failed(detector)
+        return kept
 
     def recall(self, said: Mapping[str, Any], at: float) -> list[str]:
         """Takes up an earlier life's memory; the names of detectors that could not, and begin anew."""

@@ -264,6 +264,8 @@ def test_a_suppression_of_the_config_holds_until_its_day_is_over(tmp_path, caplo
         ("{rule: x, until: soon, reason: because}", "not a date"),
         ("{until: 2026-12-01, reason: because}", "rule"),
         ("{rule: x, until: 2099-12-01, reason: because}", "90 days"),
+        ("{rule: x, until: 2026-12-01, reason: because, source: '4c:5e:zz'}", "neither a MAC nor an address"),
+        ("{rule: x, until: 2026-12-01, reason: because, source: 999.1.1.1}", "neither a MAC nor an address"),
     ],
 )
 def test_a_suppression_without_reason_or_end_is_none(text, why):
@@ -367,7 +369,7 @@ def test_what_is_held(tmp_path):
 
 def test_what_root_writes_is_the_directories_owners(tmp_path):
     if os.geteuid():
-        pytest.skip("only root writes for others")
+        pytest.skip("needs root, who alone writes for others")
     os.chown(tmp_path, 4321, 4321)
     decisions.add(tmp_path, accepting())
     Evidence(tmp_path).hold(ID, [b"{}"])
@@ -527,6 +529,11 @@ def test_what_was_released_is_not_held_again_when_the_file_is_shortened(tmp_path
     found = decisions.read(tmp_path)
     assert len(found) < len(known) + len(over)
     assert decisions.holds(found, NOW) == {}
+
+
+@pytest.mark.parametrize("source", ["", "fe80::1", "192.0.2.1", "4c-5e-0c-11-22-33", "/etc/cron.d/backup", "tamu"])
+def test_who_or_what_may_be_suppressed(source):
+    assert list(SuppressConfig(rule="x", until="2026-11-18", reason="a scan", source=source).problems()) == []
 
 
 def test_a_suppressed_mac_fits_however_it_is_written():
