@@ -166,7 +166,7 @@ def test_pending_security_updates(tmp_path: Path) -> None:
         target = tmp_path / "var/lib/apt/lists" if not name else tmp_path / "var/lib/apt" / name
         target.mkdir(exist_ok=True)
         os.utime(target, (1e9, 1e9))
-    path.rename(path.with_name("deb.debian.org_dists_bookworm_main_binary-arm64_Packages"))
+    path.rename(path.with_name("deb_debian_dists_bookworm_main_binary-arm64_Packages"))
     os.utime(tmp_path / "var/lib/apt/lists", (1e9, 1e9))
     found = Dpkg(tmp_path, rest=0.0).pending(time.time())
     assert (found.names, found.why) == ((), "no_security_lists")
