@@ -73,9 +73,7 @@ def _mistyped(source: str) -> bool:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class SuppressConfig:
-    """One entry of `suppress:`. `until`: the last day, in the office's time zone; `source`: a MAC, an address, or what the event is
-    about (a path); else all.
-    """
+    """One entry of `suppress:`. `until`: its last day in the office's zone; `source`: a MAC, an address, a path, else all."""
 
     rule: Text
     until: Date
