@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
+from agent.board import Board
 from agent.clock import Clock
 from agent.model import Event, Metric, Sample
 from agent.structure import Duration, Host, LabelName, LabelValue, Source, Text
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 REASONS = (
     "resolve", "timeout", "refused", "unreachable", "reset", "tls", "certificate",
-    "status", "body", "rcode", "answer", "send", "internal",
+    "status", "body", "rcode", "answer", "auth", "send", "internal",
 )  # fmt: skip
 
 
@@ -57,6 +58,7 @@ class Env:
 
     data:           where a kind may keep what it has learnt, in files that begin with its name; None: nothing is kept
     code, timezone: of the office, for ids that people say on the phone
+    board:          what tasks know for one another
     """
 
     clock: Clock
@@ -65,6 +67,7 @@ class Env:
     data: Path | None = None
     code: str = "XXX"
     timezone: str = "Asia/Jakarta"
+    board: Board = dataclasses.field(default_factory=Board)
 
 
 class Poller(Protocol):

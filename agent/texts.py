@@ -62,6 +62,7 @@ REASONS = {
     "body": Text("isi halaman tidak seperti seharusnya", "the page's content is not as expected"),
     "rcode": Text("server DNS menjawab dengan galat", "the DNS server answers with an error"),
     "answer": Text("jawaban tidak seperti seharusnya", "the answer is not as expected"),
+    "auth": Text("perangkat menolak nama atau kata sandi Ronda", "the device refuses Ronda's name or password"),
     "send": Text("kotak Ronda sendiri gagal mengirim", "this box itself failed to send"),
     "internal": Text("kesalahan di dalam Ronda", "an error inside Ronda"),
 }

@@ -329,8 +329,103 @@ class Usb(NamedTuple):
     devices: Mapping[str, str]
 
 
+# -- from the office's devices: SNMP, their syslog, their traps -------------------------------------------------------------------
+# `device` is the name of the task or sender in the config: a word that people gave, e.g. "router"
+
+
+class RouterArp(NamedTuple):
+    """A router's ARP and neighbour table, address → MAC. `static`: addresses whose entry somebody has set by hand, or the router's own."""
+
+    device: str
+    entries: Mapping[str, str]
+    static: frozenset[str] = frozenset()
+
+
+class Bridge(NamedTuple):
+    """A switch's table of where MACs are: MAC → port's name. `shared`: ports behind which there is another switch, as far as is known."""
+
+    device: str
+    ports: Mapping[str, str]
+    shared: frozenset[str] = frozenset()
+
+
+class DeviceIdentity(NamedTuple):
+    """Who a device says it is, by SNMP. `kind`: its sysObjectID; "" and -1 where it doesn't say."""
+
+    device: str
+    name: str = ""
+    kind: str = ""
+    model: str = ""
+    version: str = ""
+    serial: str = ""
+    uptime: float = -1.0
+
+
+class Exposed(NamedTuple):
+    """One look at what the gateway offers to this network: TCP ports that took a connection, and whether SNMP answers to `public`.
+
+    snmp: "1", "2c" or "" (nobody answered to `public`)
+    """
+
+    target: str
+    ports: tuple[int, ...]
+    snmp: str = ""
+
+
+class RouterLogin(NamedTuple):
+    """A line of a router's log: somebody tried to log in, or did. `via`: winbox ssh telnet web api ftp local ..."""
+
+    device: str
+    user: str
+    source: str
+    via: str
+    success: bool
+    times: int = 1
+
+
+class RouterChange(NamedTuple):
+    """A line of a router's log: its configuration was changed. `area`: user service firewall dns script scheduler ... or "other"."""
+
+    device: str
+    user: str
+    source: str
+    via: str
+    area: str
+    text: str
+
+
+class RouterDrop(NamedTuple):
+    """A line of a router's log: its firewall refused a packet. `inside`: it came from the office's side; None: not told."""
+
+    device: str
+    protocol: str
+    source: str
+    target: str
+    port: int
+    inside: bool | None = None
+
+
+class DeviceHeard(NamedTuple):
+    """A device of which logs or traps are expected has spoken, whatever it said."""
+
+    device: str
+
+
+class Trap(NamedTuple):
+    """SNMP trap or inform. `name`: cold_start warm_start link_down link_up authentication_failure egp_neighbour_loss, else "other".
+
+    about: the interface's name or number where it is about one; oid: the trap's own
+    """
+
+    device: str
+    name: str
+    about: str = ""
+    oid: str = ""
+
+
 Observation: TypeAlias = (
     Arp | Dhcp | Dhcp6 | RouterAdvert | Neighbour | Contact | Packet | NameQuery | NameAnswer | Identity | SpanningTree
     | Network | Carrier | Neighbours | Counters | DhcpProbe | ArpProbe | Canary | Tripwire
     | Login | Listeners | Files | Packages | Firewall | Updates | TimeState | RootDisk | Usb
+    | RouterArp | DeviceIdentity | Exposed | RouterLogin | RouterChange | RouterDrop | DeviceHeard | Trap
 )  # fmt: skip

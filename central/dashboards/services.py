@@ -13,7 +13,7 @@ PHASES = {"resolve": "cari alamat", "connect": "menyambung", "tls": "TLS", "proc
 REASONS = {
     "resolve": "nama tak ditemukan", "timeout": "tak menjawab", "refused": "ditolak", "unreachable": "tak ada jalan", "reset": "diputus",
     "tls": "TLS gagal", "certificate": "sertifikat tidak sah", "status": "kode galat", "body": "isi lain", "rcode": "DNS galat",
-    "answer": "jawaban lain", "send": "kotak gagal mengirim", "internal": "kesalahan Ronda",
+    "answer": "jawaban lain", "auth": "kata sandi ditolak", "send": "kotak gagal mengirim", "internal": "kesalahan Ronda",
 }  # fmt: skip
 REASON_WORDS = {reason: Word(word, RED) for reason, word in REASONS.items()}
 
