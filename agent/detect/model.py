@@ -118,6 +118,7 @@ class Vouched:
     routers: frozenset[str] = frozenset()  # MACs that may be the gateway or advertise themselves
     scanners: frozenset[str] = frozenset()  # addresses that may look at everything: the centre's probes, a scanner of Kominfo
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)  # least version by "mikrotik", …
+    admins: frozenset[str] = frozenset()  # addresses and MACs from which routers are looked after
 
 
 class Plain:

@@ -164,7 +164,9 @@ class SpanningTree(NamedTuple):
 
 
 class Network(NamedTuple):
-    """Where this box stands now; comes at the start and whenever it changes. networks: those on the wire, "192.0.2.0/24"."""
+    """Where this box stands now; comes at the start and whenever it changes. networks: those on the wire, "192.0.2.0/24"; cards: the MACs
+    of this box's other devices, which may be on the same wire.
+    """
 
     device: str
     mac: str
@@ -172,6 +174,7 @@ class Network(NamedTuple):
     networks: tuple[str, ...] = ()
     gateways: tuple[str, ...] = ()
     resolvers: tuple[str, ...] = ()
+    cards: tuple[str, ...] = ()
 
 
 class Carrier(NamedTuple):
@@ -373,7 +376,11 @@ class Exposed(NamedTuple):
 
 
 class RouterLogin(NamedTuple):
-    """A line of a router's log: somebody tried to log in, or did. `via`: winbox ssh telnet web api ftp local ..."""
+    """A line of a router's log: somebody tried to log in, or did. `via`: winbox ssh telnet web api ftp local ...
+
+    source: an address, or the MAC of who came without one, "" where none is told; written: the time as the device wrote it
+    in_hours: whether it came when people work there; None: the clock isn't known to be right
+    """
 
     device: str
     user: str
@@ -381,10 +388,15 @@ class RouterLogin(NamedTuple):
     via: str
     success: bool
     times: int = 1
+    written: str = ""
+    in_hours: bool | None = None
 
 
 class RouterChange(NamedTuple):
-    """A line of a router's log: its configuration was changed. `area`: user service firewall dns script scheduler ... or "other"."""
+    """A line of a router's log: its configuration was changed. `area`: user service firewall dns script scheduler ... or "other".
+
+    source, written: as RouterLogin's; text: what was done, without passwords
+    """
 
     device: str
     user: str
@@ -392,6 +404,7 @@ class RouterChange(NamedTuple):
     via: str
     area: str
     text: str
+    written: str = ""
 
 
 class RouterDrop(NamedTuple):
