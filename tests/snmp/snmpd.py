@@ -34,8 +34,6 @@ NAMES = {
 TABLE: Oid = (1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 1, 1)  # netSnmpPlaypen: for whatever one likes
 # A GET of sysUpTime.0 in version 1, with the community above: what tells that it has begun to answer.
 HELLO = bytes.fromhex("3027 020100 0407") + COMMUNITY.encode() + bytes.fromhex("a019 020101 020100 020100 300e300c06082b060102010103000500")
-    bytes.fromhex("3027 020100 0407") + COMMUNITY.encode() + bytes.fromhex("a019 020101 020100 020100 300e 300c 0608 2b06010201010300 0500")
-)
 
 
 class Snmpd:
