@@ -129,6 +129,9 @@ class Place:
             networks=tuple(sorted(wires)),
             gateways=tuple(gateways),
             resolvers=tuple(self._env.net.resolvers()),
+            cards=tuple(
+                sorted({view.links[d].mac.lower() for d, some in view.addresses.items() if some and d in view.links and d != name})
+            ),
         )
 
 

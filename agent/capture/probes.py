@@ -200,9 +200,11 @@ class Probes:
     # -- ARP -----------------------------------------------------------------------------------------------------------------------
 
     async def arp(self, target: str) -> seen.ArpProbe | None:
-        """Three probes for an address of our own networks, and who answers; None: not asked."""
+        """Three probes for an address of our own networks, and which others answer; for our own too, as RFC 5227 lets its owner look who
+        else has it. None: not asked.
+        """
         network = self._ready()
-        if network is None or target in map(_bare, network.addresses) or not _within(target, network.networks):
+        if network is None or not _within(target, network.networks):
             return None
         with self._claims.of(target) as claims:
             try:

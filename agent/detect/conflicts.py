@@ -1,7 +1,8 @@
 """Two devices have one address, and now the one is reached, now the other (ip_conflict, L02).
 
-Law: a change alone is none: addresses are given on. Two MACs must take turns on one address (two changes within ten minutes), and both must
-answer an active probe (ARP with sender 0.0.0.0, RFC 5227: no cache is changed by it). Without a probe's answer it is told unconfirmed.
+Law: a change alone is none: addresses are given on. At the first change we ask who has the address (ARP with sender 0.0.0.0, RFC 5227: no
+cache is changed by it): if both answer, twice in a row, both are there. Or two MACs take turns (two changes within ten minutes), and both
+answer once. Without a probe's answer only turns are told, and unconfirmed.
 Not told: a router that answers for many (proxy ARP, RFC 1027: a gateway's MAC with more than eight addresses), a Bonjour sleep proxy that
 answers for sleepers, one machine with two cards that answers on both for both of its addresses. Who was there first is never accused; where
 nobody was clearly first, nobody is.
@@ -21,6 +22,7 @@ WINDOW, CHANGES = 600.0, 2
 OFTEN = 4  # changes that are told even where no probe can be sent
 ANSWER = 15.0  # how long a probe's answer is waited for
 ASK, ASKS, ASKS_WITHIN = 60.0, 8, 60.0
+TWICE = 2  # probes in a row that both answer, where they haven't taken turns: an address that is given on may have two for a moment
 FIRST = 60.0  # who had the address that much longer was there first
 PROXY = 8  # addresses of one MAC, from which on a gateway's is a proxy's
 ADDRESSES, MACS, PROXIES = 2048, 4, 16
@@ -29,13 +31,18 @@ SLEEP_PROXY = "_sleep-proxy._udp"
 
 @dataclasses.dataclass(slots=True)
 class _Row:
-    """Who claims one address. macs: MAC → (first, last); asked: the question that waits for its answer."""
+    """Who claims one address. macs: MAC → (first, last); asked: when we last asked because of turns, wondered: because of a first change;
+    waits: a question waits for its answer; both: answers in a row that came from both; turned: they have taken turns, or it is ours.
+    """
 
     macs: dict[str, tuple[float, float]] = dataclasses.field(default_factory=dict)
     holder: str = ""
     changes: collections.deque[float] = dataclasses.field(default_factory=lambda: collections.deque(maxlen=OFTEN))
     asked: float = float("-inf")
+    wondered: float = float("-inf")
     waits: bool = False
+    both: int = 0
+    turned: bool = False
     frames: dict[str, Frame] = dataclasses.field(default_factory=dict)
 
     def claim(self, mac: str, at: float, frame: Frame | None) -> bool:
@@ -92,18 +99,17 @@ class IpConflict(Plain):
             if at - asked >= ANSWER:
                 self._waiting.pop(address)
                 if row := self._rows.get(address):
-                    row.waits = False
-                    yield from self._tell(address, row, at, confirmed=False)
+                    row.waits, row.both = False, 0
+                    if self._enough(address, row, at):
+                        yield from self._tell(address, row, at, confirmed=False)
 
     # -- claims ---------------------------------------------------------------------------------------------------------------
 
     def _claimed(self, seen: Arp, at: float) -> Iterator[Said]:
         address, mac = host_address(seen.sender), host_mac(seen.sender_mac)
-        if not address or not mac or of_ronda(mac):
+        if not address or not mac or of_ronda(mac) or mac in self._ground.cards:
             return
-        owned = self._of.get(mac) or self._of.put(mac, {})
-        if len(owned) < 2 * PROXY:
-            owned[address] = None
+        self._owns(mac, address)
         row = self._rows.get(address) or self._rows.put(address, _Row())
         if address in self._ground.addresses and not row.macs:  # ours, before anybody said so
             row.claim(min(self._ground.macs, default=mac), at, None)
@@ -113,22 +119,40 @@ class IpConflict(Plain):
         ours = address in self._ground.addresses and mac not in self._ground.macs
         if ours or (back and turns >= CHANGES) or turns >= OFTEN:
             yield from self._suspect(address, row, at)
+        elif changed and not row.waits and at - row.wondered >= ASK and not self._innocent(address, row, at):
+            row.wondered, row.both = at, 0
+            yield from self._ask(address, row, at)
+
+    def _owns(self, mac: str, address: str) -> None:
+        owned = self._of.get(mac) or self._of.put(mac, {})
+        if len(owned) < 2 * PROXY:
+            owned[address] = None
+
+    def _enough(self, address: str, row: _Row, at: float) -> bool:
+        """Whether what was claimed says by itself that there are two."""
+        return row.turned and (address in self._ground.addresses or row.turns(at) >= CHANGES)
 
     def _suspect(self, address: str, row: _Row, at: float) -> Iterator[Said]:
         if self._innocent(address, row, at):
             return
-        if at - row.asked >= ASK and self._may_ask(at):
-            row.asked, row.waits = at, True
-            self._waiting.put(address, at)
-            yield Ask("arp", address)
+        row.turned = True
+        if at - row.asked >= ASK:
+            row.asked = at
+            if row.waits:  # what we wondered is being asked: its answer will do
+                self._waiting.put(address, at)
+            else:
+                yield from self._ask(address, row, at)
         if not row.waits or row.turns(at) >= OFTEN:
             yield from self._tell(address, row, at, confirmed=False)
 
-    def _may_ask(self, at: float) -> bool:
+    def _ask(self, address: str, row: _Row, at: float) -> Iterator[Said]:
+        """Within the limit."""
         if len(self._asked) == ASKS and at - self._asked[0] < ASKS_WITHIN:
-            return False
+            return
         self._asked.append(at)
-        return True
+        row.waits = True
+        self._waiting.put(address, at)
+        yield Ask("arp", address)
 
     def _answered(self, seen: ArpProbe, at: float) -> Iterator[Said]:
         row = self._rows.get(seen.target)
@@ -136,18 +160,34 @@ class IpConflict(Plain):
             return
         self._waiting.pop(seen.target)
         row.waits = False
-        macs = {mac for text in seen.macs[:64] if (mac := host_mac(text)) and not of_ronda(mac)}
+        macs = {mac for text in seen.macs[:64] if (mac := host_mac(text)) and not of_ronda(mac) and mac not in self._ground.cards}
         if seen.target in self._ground.addresses:  # we don't answer ourselves, and are there
             macs |= self._ground.macs
         frames = {frame.source: frame for frame in seen.frames[:64]}
         for mac in sorted(macs & set(row.macs))[:MACS]:
             row.macs[mac] = (row.macs[mac][0], at)
             row.frames[mac] = frames.get(mac) or row.frames.get(mac) or Frame(mac, "")
-        both = len(self._strange(macs)) > 1
-        if both and not self._innocent(seen.target, row, at, answered=macs):
-            yield from self._tell(seen.target, row, at, confirmed=True, answered=sorted(macs)[:MACS])
-        elif not both:
+        for mac in macs:
+            self._owns(mac, seen.target)
+        if len(self._strange(macs)) < 2:
             row.changes.clear()  # one answers: the address was given on, or somebody sleeps
+            row.both, row.turned = 0, False
+            return
+        row.both += 1
+        if self._innocent(seen.target, row, at, answered=macs):
+            return
+        if row.both >= TWICE or self._enough(seen.target, row, at):
+            yield from self._tell(seen.target, row, at, confirmed=True, answered=sorted(macs)[:MACS])
+        elif at - row.wondered < ASK:  # we asked because of it; not for another's sake
+            yield from self._ask_again(seen.target, row, macs, at)
+
+    def _ask_again(self, address: str, row: _Row, macs: set[str], at: float) -> Iterator[Said]:
+        """Both answered at the first change: once more, and before it for another address of theirs, by which twins show."""
+        others = [other for mac in sorted(macs) for other in self._of.get(mac) or () if other != address and other in self._rows]
+        for other in others[:1]:
+            if (theirs := self._rows.get(other)) and not theirs.waits:
+                yield from self._ask(other, theirs, at)
+        yield from self._ask(address, row, at)
 
     # -- who may -------------------------------------------------------------------------------------------------------------
 

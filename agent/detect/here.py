@@ -20,6 +20,7 @@ class Here:
     def __init__(self) -> None:
         self._networks: Table[str, Network] = Table(DEVICES)
         self.macs: frozenset[str] = frozenset()
+        self.cards: frozenset[str] = frozenset()  # MACs of this box's other devices
         self.addresses: frozenset[str] = frozenset()
         self.gateways: frozenset[str] = frozenset()
         self.resolvers: frozenset[str] = frozenset()
@@ -42,6 +43,7 @@ class Here:
     def _renew(self) -> None:
         networks = [network for _, network in self._networks.items()]
         self.macs = frozenset(network.mac for network in networks if network.mac)
+        self.cards = frozenset(itertools.chain.from_iterable(network.cards for network in networks)) - self.macs
         self.addresses = frozenset(itertools.chain.from_iterable(network.addresses for network in networks))
         self.gateways = frozenset(itertools.chain.from_iterable(network.gateways for network in networks))
         self.resolvers = frozenset(itertools.chain.from_iterable(network.resolvers for network in networks))

@@ -115,7 +115,7 @@ def test_the_switch_is_looked_at_before_each(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "target", ["198.51.100.1", "192.0.2.255", "192.0.2.0", BOX, "fe80::1", "", "gateway", "0.0.0.0", "255.255.255.255", "192.0.2.1\n"]
+    "target", ["198.51.100.1", "192.0.2.255", "192.0.2.0", "fe80::1", "", "gateway", "0.0.0.0", "255.255.255.255", "192.0.2.1\n"]
 )
 def test_arp_asks_for_hosts_of_our_own_networks_only(tmp_path: Path, target: str) -> None:
     notes = Notes()
@@ -129,6 +129,23 @@ def test_arp_asks_as_rfc_5227_says(tmp_path: Path) -> None:
     assert len(notes.frames) == 3
     [said] = {tuple(o[1:] for o in read(frame)) for frame in notes.frames}
     assert said == ((1, HERE.mac, "0.0.0.0", seen.NO_MAC, "192.0.2.77"),)
+
+
+def test_arp_asks_who_else_has_our_own_address_and_we_are_nobody_else(tmp_path: Path) -> None:
+    notes = Notes()
+    made = probes(notes, tmp_path)
+
+    async def asked() -> seen.ArpProbe | None:
+        question = asyncio.ensure_future(made.arp(BOX))
+        await asyncio.sleep(0)
+        for mac in (HERE.mac, "02:00:00:00:00:66"):
+            made.heard(seen.Arp(seen.Frame(mac, HERE.mac, "in"), 2, mac, BOX, HERE.mac, BOX))
+        return await question
+
+    found = asyncio.run(asked())
+    assert found is not None
+    assert found.macs == ("02:00:00:00:00:66",)
+    assert len(notes.frames) == 3
 
 
 def test_what_could_not_be_sent_is_no_probe_without_an_answer(tmp_path: Path) -> None:

@@ -95,6 +95,50 @@ def test_an_address_that_is_given_on_is_none() -> None:
     watch = watching()
     for n in range(40):
         watch.see(arp(f"00:11:22:00:00:{n:02x}", PC.ip), 1000 + n * 400)
+    assert watch.findings == []
+    assert len(watch.asks) == 39  # who else has it is asked each time; nobody answers here
+
+
+def test_an_address_on_its_way_has_two_for_a_moment_and_is_none() -> None:
+    watch = watching()
+    for n in range(6):
+        one, two = f"00:11:22:00:00:{n:02x}", f"00:11:22:00:00:{n + 1:02x}"
+        watch.see(arp(one, PC.ip), 1000 + n * 400)
+        watch.see(arp(two, PC.ip), 1200 + n * 400)
+        watch.see(seen.ArpProbe(PC.ip, (one, two)), 1203 + n * 400)
+        watch.see(seen.ArpProbe(PC.ip, (two,)), 1206 + n * 400)
+    assert watch.findings == []
+
+
+def test_at_the_first_change_two_answers_in_a_row_are_enough() -> None:
+    watch = watching()
+    watch.see(arp(PC.mac, PC.ip), 1000)
+    watch.see(arp(OTHER.mac, PC.ip), 1200)
+    assert watch.see(seen.ArpProbe(PC.ip, (OTHER.mac, PC.mac)), 1203) == []
+    (found,) = watch.see(seen.ArpProbe(PC.ip, (OTHER.mac, PC.mac)), 1207)
+    assert watch.asks == [Ask("arp", PC.ip)] * 2
+    assert (found.confirmed, found.source) == (True, OTHER.mac)
+
+
+def test_twins_show_by_another_address_of_theirs_before_anything_is_told() -> None:
+    watch = watching()
+    watch.see(arp(PC.mac, PC.ip), 1000)
+    watch.see(arp(DOCK, "192.0.2.201"), 1001)
+    watch.see(arp(DOCK, PC.ip), 1002)
+    watch.see(seen.ArpProbe(PC.ip, (DOCK, PC.mac)), 1005)
+    assert watch.asks == [Ask("arp", PC.ip), Ask("arp", "192.0.2.201"), Ask("arp", PC.ip)]
+    watch.see(seen.ArpProbe("192.0.2.201", (DOCK, PC.mac)), 1008)
+    watch.see(seen.ArpProbe(PC.ip, (DOCK, PC.mac)), 1011)
+    assert watch.findings == []
+
+
+def test_another_card_of_this_box_on_the_same_wire_takes_nobodys_address() -> None:
+    card = "b8:27:eb:00:00:99"
+    watch = watching(network=HERE._replace(cards=(card,)))
+    for i in range(10):
+        watch.see(arp(card if i % 2 else AGENT.mac, AGENT.ip), 1000 + i)
+    watch.see(seen.ArpProbe(AGENT.ip, (card,)))
+    watch.wait(30)
     assert (watch.findings, watch.asks) == ([], [])
 
 
