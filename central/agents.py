@@ -1,7 +1,8 @@
 """The config of each site's agent: `agents/<site>.yaml`, made from the inventory.
 
 Law: what is rendered passes `ronda check` on the box. What every office has (gateway, anchors, resolver, shared services, link, host,
-lan, guard) is here and nowhere else; a site's own `targets` come after, and replace one of these where they name or mean the same task.
+lan, guard) is here and nowhere else; then a task for each device, and one each for what they send (traps, syslog). A site's own `targets`
+come after, and replace one of these where they name or mean the same task.
 """
 
 import dataclasses
@@ -17,7 +18,7 @@ from agent.collector import Kind, TaskConfig
 from agent.config import task_name
 from agent.structure import loads, parse_duration, parse_size
 from central import yamltext
-from central.inventory import Centre, Inventory, Site, Uplink
+from central.inventory import Centre, Inventory, Site, SiteDevice, Uplink
 from central.target import Target
 from collectors import KINDS
 
@@ -80,7 +81,7 @@ def _address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
 def tasks(inventory: Inventory, slug: str) -> list[Task]:
     """All that the site's agent runs, in order, and at the intervals that its uplinks can bear."""
     site = inventory.sites[slug]
-    made = _merged(_distinct(list(_defaults(inventory, site)), site.services), site.tasks())
+    made = _merged([*_distinct(list(_defaults(inventory, site)), site.services), *_of_devices(site)], site.tasks())
     return stretched(made) if site.profile == "metered" else made
 
 
@@ -109,6 +110,36 @@ def _anchor(uplink: Uplink | None, number: int, *, alone: bool) -> dict[str, Any
     if alone:
         return {"name": f"anchor-{number}", "labels": labels}
     return {"name": f"{uplink.name}-anchor-{number}", "labels": labels, "source": uplink.source}
+
+
+# -- the office's devices ---------------------------------------------------------------------------------------------------------
+
+TRAPS, SYSLOG = ":162", ":514"  # where routers send to when nobody tells them otherwise
+
+
+def _of_devices(site: Site) -> Iterator[Task]:
+    """A device's task has its name; the label `uplinks` says which of its interfaces a thrifty box tells the centre of."""
+    for name, device in site.devices.items():
+        if device.credentials_file and "snmp" in KINDS:
+            yield "snmp", _asked(site, name, device)
+    trapping = {name: d.sender for name, d in site.devices.items() if d.traps}
+    if trapping and "traps" in KINDS:
+        files = (d.credentials_file for d in site.devices.values() if d.traps)
+        yield "traps", KINDS["traps"].config(name="traps", listen=TRAPS, senders=trapping, credentials_file=next(files))
+    logging = {name: d.sender for name, d in site.devices.items() if d.logs}
+    if logging and "syslog" in KINDS:
+        yield "syslog", KINDS["syslog"].config(name="syslog", listen=SYSLOG, senders=logging)
+
+
+def _asked(site: Site, name: str, device: SiteDevice) -> TaskConfig:
+    snmp = KINDS["snmp"].config
+    ways = sorted(u.interface for u in site.uplinks if u.device == name)
+    said: dict[str, Any] = {"profiles": device.profiles} if device.profiles else {}
+    if device.keep or device.drop:
+        said["interfaces"] = typing.get_type_hints(snmp)["interfaces"](keep=device.keep, drop=device.drop)
+    labels = {"role": "device", **({"uplinks": " ".join(ways)} if ways else {})}
+    made: TaskConfig = snmp(name=name, target=device.address, credentials_file=device.credentials_file, labels=labels, **said)
+    return made
 
 
 def _distinct(made: list[Task], services: Iterable[str]) -> list[Task]:

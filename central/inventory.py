@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 from agent.config import ANCHORS, MIN_BUDGET, Zone
 from agent.config import schema as agent_schema
 from agent.httpclient import parse_url
-from agent.structure import ConfigError, Matching, Problem, Reader, Scalar, Size, Slug, Source, read_bytes
+from agent.structure import ConfigError, Matching, Problem, Reader, Regex, Scalar, Size, Slug, Source, read_bytes
 from agent.tls import File
 from central.calendars import FOR_EVER, Calendar, Date, Hours, YearDays, load_years, offset
 from collectors import KINDS
@@ -36,6 +36,7 @@ Status = Literal["active", "planned", "retired"]
 Delivery = Literal["push", "pull"]
 Profile = Literal["fibre", "metered"]
 Medium = Literal["fibre", "4g", "vsat", "wireless", "cable"]
+DeviceKind = Literal["router", "switch", "radio", "ups", "other"]
 Audience = Literal["ops", "csirt", "isp", "pimpinan"]
 ChannelName = Literal["ops", "csirt", "isp", "pimpinan", "digest", "deadman"]
 
@@ -84,6 +85,14 @@ def _address(text: str) -> str:
     return text
 
 
+def _device_at(text: str) -> str:
+    """`gateway`, a name or an address, each with a port or without."""
+    m = re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[^\s/@?#\[\]:]{1,253})(?::(\d{1,5}))?|[0-9a-fA-F:.]{2,45}", text, re.ASCII)
+    if not m or (m[2] and not 0 < int(m[2]) < 65536):
+        raise ValueError
+    return text
+
+
 def _anchor(text: str) -> str:
     try:
         ipaddress.ip_address(text)
@@ -102,6 +111,8 @@ Mbps = Annotated[float, Scalar("a speed in Mbit/s", _between(0.001, 1_000_000, "
 Rupiah = Annotated[int, Scalar("an amount of rupiah", lambda t: int(Matching(r"\d{1,15}")(t)), "digits only, e.g. 2500000")]
 Degrees = Annotated[float, Scalar("degrees", _between(-180, 180, "degrees"), "with a point, e.g. 2.1017")]
 HostPort = Annotated[str, Scalar("host:port", _address, "try 192.0.2.10:17663")]
+DeviceAt = Annotated[str, Scalar("a device's address", _device_at, "try gateway, 192.0.2.2 or 192.0.2.2:1161")]
+InterfaceName = Annotated[str, Scalar("an interface's name", _line(64), "as the device itself calls it, e.g. ether1")]
 Anchor = Annotated[str, Scalar("an address", _anchor, "an IP address, e.g. 9.9.9.9")]
 Email = Annotated[str, Scalar("an e-mail address", Matching(r"[^\s@<>,;\"]{1,64}@[A-Za-z0-9.-]{1,253}"), "try piket@example.go.id")]
 ChatId = Annotated[str, Scalar("a Telegram chat", Matching(r"-?\d{1,19}"), 'digits, a group begins with -, e.g. "-100123"')]
@@ -158,7 +169,10 @@ class Service:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Uplink:
-    """One of a site's ways to the internet. price: rupiah a month; from, until: of the contract."""
+    """One of a site's ways to the internet. price: rupiah a month; from, until: of the contract.
+
+    device, interface: where its traffic is counted, for what is used against what is bought
+    """
 
     name: Slug = ""  # empty in the file: the ISP's key
     isp: Slug
@@ -169,6 +183,8 @@ class Uplink:
     from_: Date | None = None
     until: Date | None = None
     source: Source = ""  # the box's address or interface on this uplink
+    device: Slug = ""
+    interface: InterfaceName = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "name", self.name or self.isp)
@@ -176,6 +192,49 @@ class Uplink:
     def problems(self) -> Iterable[tuple[str, str]]:
         if self.from_ and self.until and self.until < self.from_:
             yield "until", f"is before its from ({self.from_})"
+        if bool(self.device) != bool(self.interface):
+            yield ("interface", "is missing beside device") if self.device else ("device", "is missing beside interface")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SiteDevice:
+    """A router, switch, radio or UPS of an office, as its box asks it by SNMP (credentials_file) and hears it (logs, traps).
+
+    credentials_file: on the box; without it the device is not asked. watch: interfaces that must never be down, beside the uplinks'
+    """
+
+    address: DeviceAt
+    kind: DeviceKind = "other"
+    credentials_file: File | None = None
+    profiles: list[Slug] = dataclasses.field(default_factory=list)  # empty: the device's identity decides
+    keep: list[Regex] = dataclasses.field(default_factory=list)
+    drop: list[Regex] = dataclasses.field(default_factory=list)
+    watch: list[InterfaceName] = dataclasses.field(default_factory=list)
+    logs: bool = False
+    traps: bool = False
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        if not (self.credentials_file or self.logs or self.traps):
+            yield "address", "would be neither asked nor heard: give credentials_file, logs or traps"
+        if (self.logs or self.traps) and not self.sender:
+            yield "address", "must be an address or gateway where logs or traps are taken: a sender is known by its address"
+        if self.watch and not self.credentials_file:
+            yield "watch", "needs credentials_file: interfaces are asked for"
+
+    @property
+    def sender(self) -> str:
+        """Whom its logs and traps come from: an address without port, or `gateway`; empty where it is a name."""
+        host = self.address if self.address.count(":") > 1 and "[" not in self.address else self.address.partition("]")[0].lstrip("[")
+        host = host if host.count(":") > 1 else host.partition(":")[0]
+        return host if host == "gateway" or _is_address(host) else ""
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -225,6 +284,7 @@ class Site:
     uplinks: list[Uplink] = dataclasses.field(default_factory=list)
     services: list[Slug] = dataclasses.field(default_factory=list)
     targets: Targets = dataclasses.field(default_factory=lambda: Targets())
+    devices: dict[Slug, SiteDevice] = dataclasses.field(default_factory=dict)
     contacts: list[Contact] = dataclasses.field(default_factory=list)
     maintenance: list[Maintenance] = dataclasses.field(default_factory=list)
 
@@ -393,8 +453,8 @@ def _beside(path: Path) -> Path:
 
 class _InventoryReader(Reader):
     def lies_elsewhere(self, path: str) -> bool:
-        """Secrets and certificates that a site's targets name are files on that site's box, not here."""
-        return ".targets." in path and path.endswith("_file")
+        """Secrets and certificates that a site's targets and devices name are files on that site's box, not here."""
+        return (".targets." in path or ".devices." in path) and path.endswith("_file")
 
 
 def _whole(file: InventoryFile, years: Mapping[int, YearDays]) -> Inventory:
@@ -453,6 +513,7 @@ def _judge(reader: Reader) -> None:
         _judge_uplinks(sheet, site)
         _judge_maintenance(sheet, site)
         _judge_targets(sheet, site)
+        _judge_devices(sheet, site)
 
 
 def _judge_centre(sheet: _Sheet) -> None:
@@ -560,6 +621,47 @@ def _judge_targets(sheet: _Sheet, site: str) -> None:
         sheet.reader.object(path, message.replace("collectors.", f"{site}.targets."))
 
 
+DEFAULT_TASKS = frozenset({"gateway", "resolver", "link", "host", "lan", "guard", "traps", "syslog"})  # of every office's box
+
+
+def _judge_devices(sheet: _Sheet, site: str) -> None:
+    """A device's name is its task's, so it is nobody else's; what names a device finds it; traps are judged with one file."""
+    names = sheet.keys(f"{site}.devices")
+    taken = {sheet.get(p) for p in sheet.under(f"{site}.services")} | {str(task.name) for _, task in _own_tasks(sheet, site)}
+    for name in names:
+        path = f"{site}.devices.{name}"
+        if name in DEFAULT_TASKS or re.fullmatch(r"(.+-)?anchor-\d+", name):
+            sheet.reader.object(path, f'"{name}" is the name of a task that every box has; give the device another')
+        elif name in taken:
+            sheet.reader.object(path, f'"{name}" is the name of a service or a target of this site too; give the device another')
+    _judge_ways(sheet, site, names)
+    trapping = [p for p in sheet.under(f"{site}.devices") if sheet.get(f"{p}.traps")]
+    for path in trapping[1:]:
+        if sheet.get(f"{path}.credentials_file") != sheet.get(f"{trapping[0]}.credentials_file"):
+            sheet.said(f"{path}.credentials_file", trapping[0], "is not that of another device with traps: one file judges them all")
+
+
+def _own_tasks(sheet: _Sheet, site: str) -> Iterable[tuple[str, Any]]:
+    targets = sheet.get(f"{site}.targets")
+    return ((f.name, task) for f in dataclasses.fields(targets) for task in getattr(targets, f.name)) if targets is not None else ()
+
+
+def _judge_ways(sheet: _Sheet, site: str, devices: Collection[str]) -> None:
+    """The interfaces that uplinks go out by: of a device that is asked, and each of one uplink only."""
+    first: dict[tuple[str, str], str] = {}
+    for uplink in sheet.under(f"{site}.uplinks"):
+        device, interface = sheet.get(f"{uplink}.device"), sheet.get(f"{uplink}.interface")
+        if not device:
+            continue
+        _refers(sheet, f"{uplink}.device", f"{site}.devices", "device", devices)
+        made = sheet.get(f"{site}.devices.{device}")
+        if isinstance(made, SiteDevice) and not made.credentials_file:
+            sheet.reader.object(f"{uplink}.device", f'"{device}" has no credentials_file: its traffic is not asked for')
+        if interface and (device, interface) in first:
+            sheet.said(f"{uplink}.interface", first[device, interface], f"{device} {interface} is that of two uplinks")
+        first.setdefault((device, interface or ""), f"{uplink}.interface")
+
+
 # -- what is doubtful -------------------------------------------------------------------------------------------------------------
 
 
@@ -582,6 +684,8 @@ def _warnings(made: Inventory, reader: Reader, calendar: str, today: date) -> It
         if not site.uplinks:
             yield at(f"sites.{slug}", "has no uplinks: an outage names no ISP")
         for i, uplink in enumerate(site.uplinks):
+            if uplink.interface and uplink.mbps is None:
+                yield at(f"sites.{slug}.uplinks[{i}].mbps", "is missing: what is used can't be compared with what was bought")
             if uplink.until and uplink.until < today:
                 yield at(f"sites.{slug}.uplinks[{i}].until", f"the contract ended on {uplink.until}")
 

@@ -95,10 +95,26 @@ def _facts(inventory: Inventory) -> Iterator[Rule]:
             yield _fact("ronda_uplink_info", 1, site=slug, uplink=uplink.name, **own)
             if uplink.mbps is not None:
                 yield _fact("ronda_uplink_contract_bits_per_second", uplink.mbps * 1e6, site=slug, uplink=uplink.name)
+            if uplink.price is not None:
+                yield _fact("ronda_uplink_contract_month_rupiah", uplink.price, site=slug, uplink=uplink.name)
+            if uplink.interface:
+                way = {"task": uplink.device, "interface": uplink.interface}
+                yield _fact("ronda_uplink_interface_info", 1, site=slug, uplink=uplink.name, **way)
+        yield from _devices(slug, site)
     for key, service in inventory.services.items():
         yield _fact("ronda_service_info", 1, service=key, name=service.name, owner=service.owner)
     for key, provider in inventory.isps.items():
         yield _fact("ronda_isp_info", 1, isp=key, name=provider.name)
+
+
+def _devices(slug: str, site: Site) -> Iterator[Rule]:
+    """What each device is, and its interfaces that must never be down: those that were named, and the uplinks'."""
+    for name, device in site.devices.items():
+        if device.credentials_file:
+            yield _fact("ronda_device_info", 1, site=slug, task=name, device_kind=device.kind)
+        ways = {u.interface for u in site.uplinks if u.device == name}
+        for interface in sorted({*device.watch, *ways}):
+            yield _fact("ronda_device_watched_info", 1, site=slug, task=name, interface=interface)
 
 
 def _site_labels(slug: str, site: Site) -> dict[str, str]:

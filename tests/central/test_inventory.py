@@ -131,6 +131,89 @@ def test_the_example_shows_every_key():
     assert missing <= {"always", "week"}  # how opening hours are kept, not how they are written
 
 
+ROUTER = "devices: {router: {address: gateway, kind: router, credentials_file: /etc/ronda/snmp.yaml, DEVICE}}"
+WITH_ROUTER = SMALL.replace(
+    "    uplinks: [{isp: isp-a, medium: fibre}]", f"    uplinks: [{{isp: isp-a, medium: fibre, UPLINK}}]\n    {ROUTER}"
+)
+
+
+def device(said: str = "logs: false", uplink: str = "mbps: 30") -> str:
+    """The small inventory with a router. Its uplinks are in line 12, its devices in line 13."""
+    return WITH_ROUTER.replace("DEVICE", said).replace("UPLINK", uplink)
+
+
+def test_devices_are_read_and_their_senders_known(made):
+    said = "logs: true, traps: true}, sw: {address: '192.0.2.2:1161', watch: [sfp1], keep: ['^sfp'], credentials_file: /etc/ronda/snmp.yaml"
+    found = made(device(said, "mbps: 30, device: router, interface: ether1")).sites["dukcapil"]
+
+    router, switch = found.devices["router"], found.devices["sw"]
+    assert (router.sender, router.logs, router.traps, router.kind, switch.kind) == ("gateway", True, True, "router", "other")
+    assert (switch.sender, switch.watch, switch.keep) == ("192.0.2.2", ["sfp1"], ["^sfp"])
+    assert (found.uplinks[0].device, found.uplinks[0].interface) == ("router", "ether1")
+
+
+@pytest.mark.parametrize(
+    ("address", "sender"),
+    [
+        ("192.0.2.7", "192.0.2.7"), ("192.0.2.7:161", "192.0.2.7"), ("gateway:1161", "gateway"), ("'2001:db8::7'", "2001:db8::7"),
+        ("'[2001:db8::7]:1161'", "2001:db8::7"), ("'[2001:db8::7]'", "2001:db8::7"), ("switch.example", ""),
+    ],
+)  # fmt: skip
+def test_whom_a_devices_messages_come_from(made, address, sender):
+    said = f"logs: false}}, other: {{address: {address}, credentials_file: /etc/ronda/snmp.yaml"
+    assert made(device(said)).sites["dukcapil"].devices["other"].sender == sender
+
+
+@pytest.mark.parametrize(
+    ("said", "uplink", "wrong"),
+    [
+        ("logs: false", "device: router", "12: uplinks[0].interface: is missing beside device"),
+        ("logs: false", "interface: ether1", "12: uplinks[0].device: is missing beside interface"),
+        ("logs: false", "device: ruter, interface: ether1",
+         '12: uplinks[0].device: "ruter" is no device of this file (did you mean router?)'),
+        ("logs: false}, b: {address: 192.0.2.2, logs: true", "device: b, interface: ether1",
+         '12: uplinks[0].device: "b" has no credentials_file: its traffic is not asked for'),
+        ("logs: false", "source: a, device: router, interface: e}, {isp: isp-b, source: b, medium: 4g, device: router, interface: e",
+         "12: uplinks[1].interface: router e is that of two uplinks (sites."),
+        ("logs: false}, lan: {address: 192.0.2.2, logs: true", "mbps: 3",
+         '13: devices.lan: "lan" is the name of a task that every box has'),
+        ("logs: false}, isp-a-anchor-1: {address: 192.0.2.2, logs: true", "mbps: 3",
+         '13: devices.isp-a-anchor-1: "isp-a-anchor-1" is the name of a task that every box has'),
+        ("logs: false}, b: {address: 192.0.2.2", "mbps: 3",
+         "13: devices.b.address: would be neither asked nor heard"),
+        ("logs: false}, b: {address: switch.example, traps: true", "mbps: 3",
+         "13: devices.b.address: must be an address or gateway where logs or traps"),
+        ("logs: false}, b: {address: 192.0.2.2, logs: true, watch: [e]", "mbps: 3",
+         "13: devices.b.watch: needs credentials_file: interfaces are asked for"),
+        ("traps: true}, b: {address: 192.0.2.2, traps: true, credentials_file: /etc/ronda/b.yaml", "mbps: 3",
+         "13: devices.b.credentials_file: is not that of another device with traps"),
+        ("comunity: public", "mbps: 3", "13: devices.router.comunity: unknown key"),
+        ("keep: ['(']", "mbps: 3", '13: devices.router.keep[0]: "(" is not a regular expression'),
+        ("logs: false}, b: {address: '192.0.2.2:70000', logs: true", "mbps: 3",
+         '13: devices.b.address: "192.0.2.2:70000" is not a device\'s address'),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_of_devices(errors, said, uplink, wrong):
+    found = errors(device(said, uplink))
+    line, _, rest = wrong.partition(": ")
+    assert any(f.startswith(f"inventory.yaml:{line}: sites.dukcapil.{rest}") for f in found), found
+
+
+def test_a_device_is_called_as_nothing_else_of_its_office(errors):
+    found = errors(device() + "    targets: {icmp: [{name: router, target: 192.0.2.1}]}\n")
+    assert found == [
+        'inventory.yaml:13: sites.dukcapil.devices.router: "router" is the name of a service or a target '
+        "of this site too; give the device another"
+    ]
+
+
+def test_an_uplink_whose_traffic_is_counted_and_whose_contract_is_not_known_is_doubtful(made):
+    found = made(device(uplink="device: router, interface: ether1"))
+    assert [w for w in found.warnings if "uplinks[0].mbps" in w] == [
+        "inventory.yaml:12: sites.dukcapil.uplinks[0].mbps: is missing: what is used can't be compared with what was bought"
+    ]
+
+
 def test_nothing_is_left_open(made):
     found = made(WITA)
     camat, puskesmas = found.sites["camat-bunaken"], found.sites["puskesmas"]
