@@ -119,6 +119,7 @@ class Vouched:
     scanners: frozenset[str] = frozenset()  # addresses that may look at everything: the centre's probes, a scanner of Kominfo
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)  # least version by "mikrotik", …
     admins: frozenset[str] = frozenset()  # addresses and MACs from which routers are looked after
+    important: tuple[str, ...] = ()  # regular expressions: interfaces of devices whose loss is told; (): the detector's own
 
 
 class Plain:

@@ -336,6 +336,13 @@ class Usb(NamedTuple):
 # `device` is the name of the task or sender in the config: a word that people gave, e.g. "router"
 
 
+class Interfaces(NamedTuple):
+    """A device's interfaces, ifIndex → name: what a trap means that names one by its number."""
+
+    device: str
+    names: Mapping[int, str]
+
+
 class RouterArp(NamedTuple):
     """A router's ARP and neighbour table, address → MAC. `static`: addresses whose entry somebody has set by hand, or the router's own."""
 
@@ -428,12 +435,14 @@ class Trap(NamedTuple):
     """SNMP trap or inform. `name`: cold_start warm_start link_down link_up authentication_failure egp_neighbour_loss, else "other".
 
     about: the interface's name or number where it is about one; oid: the trap's own
+    source: whom the device has refused, where it says so
     """
 
     device: str
     name: str
     about: str = ""
     oid: str = ""
+    source: str = ""
 
 
 Observation: TypeAlias = (
