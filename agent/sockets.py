@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import os
 import socket
+from collections.abc import Mapping
 from typing import Any
 
 from agent.collector import Failure
@@ -23,6 +24,7 @@ _REASONS = {
 }
 _BY_ERRNO = {number: reason for reason, numbers in _REASONS.items() for number in numbers}
 _BY_CLASS = {ConnectionRefusedError: "refused", TimeoutError: "timeout"}  # raised without an errno, by asyncio
+_FIRST = 3  # SD_LISTEN_FDS_START
 
 
 def failure_from(error: OSError, what: str = "") -> Failure:
@@ -80,6 +82,24 @@ def bind(sock: socket.socket, source: str) -> None:
         sock.bind(local)
     except OSError as e:
         raise Failure("send", f"source {source}: {e.strerror}") from None
+
+
+def handed(name: str, environ: Mapping[str, str] = os.environ) -> list[socket.socket]:
+    """The sockets called `name` (FileDescriptorName) that systemd has opened for this process, sd_listen_fds(3).
+
+    They are copies, so that a reload finds them again, and not blocking.
+    """
+    number, names = environ.get("LISTEN_FDS", ""), environ.get("LISTEN_FDNAMES", "").split(":")
+    if environ.get("LISTEN_PID") != str(os.getpid()) or not number.isdecimal():
+        return []
+    found = []
+    for fd, called in zip(range(_FIRST, _FIRST + int(number)), names, strict=False):
+        if called == name:
+            os.set_inheritable(fd, False)
+            one = socket.socket(fileno=os.dup(fd))
+            one.setblocking(False)
+            found.append(one)
+    return found
 
 
 async def readable(sock: socket.socket) -> None:

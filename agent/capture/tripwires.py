@@ -14,12 +14,12 @@ import socket
 from collections.abc import Callable, Iterable, Mapping
 
 from agent.detect.seen import Tripwire
+from agent.sockets import handed
 
 log = logging.getLogger("ronda.capture")
 
 NAME = "tripwire"  # FileDescriptorName of the socket unit
 MOST_BYTES, LASTING, MOST_OPEN, RATE, QUEUE = 1024, 3.0, 16, 20, 16
-_FIRST = 3  # SD_LISTEN_FDS_START
 
 
 class Tripwires:
@@ -113,15 +113,5 @@ def listener(port: int) -> socket.socket:
 
 
 def inherited(environ: Mapping[str, str]) -> list[socket.socket]:
-    """The listening TCP sockets called NAME that systemd has handed to this process; copies, so that a reload finds them again."""
-    number, names = environ.get("LISTEN_FDS", ""), environ.get("LISTEN_FDNAMES", "").split(":")
-    if environ.get("LISTEN_PID") != str(os.getpid()) or not number.isdecimal():
-        return []
-    found = []
-    for fd, name in zip(range(_FIRST, _FIRST + int(number)), names, strict=False):
-        if name == NAME:
-            os.set_inheritable(fd, False)
-            one = socket.socket(fileno=os.dup(fd))
-            one.setblocking(False)
-            found.append(one)
-    return found
+    """The listening TCP sockets called NAME that systemd has handed to this process."""
+    return handed(NAME, environ)
