@@ -16,6 +16,7 @@ from agent.detect.seen import Arp, ArpProbe, Contact, Dhcp, Frame, Neighbours, N
 from agent.detect.telling import Telling
 
 TARGETS, WITHIN, DARK = 25, 30.0, 0.6
+EARLY = 10  # addresses, from which on we look for ourselves
 PROBES = 100  # targets of one that asks with sender 0.0.0.0
 KNOCK = 600.0  # how long after a sweep its source is remembered
 DOORS = 3  # ports asked for that make a knock without an answer
@@ -40,10 +41,10 @@ class _Row:
 
 @dataclasses.dataclass(slots=True)
 class _Sweeper:
-    """One that has swept. looked: dark addresses that we have asked for; dark: of them, those where nobody answered."""
+    """One that has swept, `at` last; before it has, we only look. looked: dark addresses that we have asked for; dark: of them, those where nobody answered."""
 
     mac: str
-    at: float
+    at: float = float("-inf")
     targets: int = 0
     ratio: float = 0.0
     seconds: float = 0.0
@@ -108,8 +109,8 @@ class ArpSweep(Plain):
             row.sender = sender or row.sender
         if len(row.frames) < 4:
             row.frames.append(short(seen.frame))
-        if len(row.targets) >= (TARGETS if sender else PROBES):
-            yield from self._judge(mac, row, at)
+        if len(row.targets) >= (EARLY if sender else PROBES):
+            yield from self._judge(mac, row, at, swept=len(row.targets) >= (TARGETS if sender else PROBES))
 
     def _may(self, mac: str, sender: str) -> bool:
         """A gateway is known by its MAC where the kernel knows it, else by its address."""
@@ -119,21 +120,23 @@ class ArpSweep(Plain):
             return True
         return sender in self._ground.gateways and not self._ground.routers
 
-    def _judge(self, mac: str, row: _Row, at: float) -> Iterator[Said]:
+    def _judge(self, mac: str, row: _Row, at: float, *, swept: bool) -> Iterator[Said]:
         dark = [target for target in row.targets if target not in self._live]
         ratio = len(dark) / len(row.targets)
         if ratio < DARK:
             return
-        sweeper = self._sweepers.get(mac) or self._sweepers.put(mac, _Sweeper(mac, at))
-        sweeper.at, sweeper.targets, sweeper.ratio = at, max(sweeper.targets, len(row.targets)), ratio
+        sweeper = self._sweepers.get(mac) or self._sweepers.put(mac, _Sweeper(mac))
+        sweeper.at = at if swept else sweeper.at
+        sweeper.targets, sweeper.ratio = max(sweeper.targets, len(row.targets)), ratio
         sweeper.seconds = at - next(iter(row.targets.values()))
         sweeper.sender, sweeper.frames = row.sender or sweeper.sender, tuple(row.frames)
         sweeper.again = sweeper.again or len(row.targets) >= 2 * (TARGETS if row.sender else PROBES // 2)
         if at - sweeper.asked >= ASK:
-            sweeper.asked = at
+            sweeper.asked, sweeper.dark, sweeper.alive = at, 0, 0
             sweeper.looked = {dark[0], dark[-1], dark[len(dark) // 2]} if len(dark) > LOOKS else set(dark)
             yield from (Ask("arp", target) for target in sorted(sweeper.looked) if "." in target)
-        yield from self._tell(sweeper, at)
+        if swept:
+            yield from self._tell(sweeper, at)
 
     def _looked(self, seen: ArpProbe, at: float) -> Iterator[Said]:
         """Our own look at an address that seemed dark."""
@@ -144,7 +147,7 @@ class ArpSweep(Plain):
                 sweeper.looked.discard(seen.target)
                 sweeper.alive += bool(seen.macs)
                 sweeper.dark += not seen.macs
-                if not seen.macs and sweeper.dark >= LOOKS:
+                if not seen.macs and sweeper.dark >= LOOKS and at - sweeper.at <= KNOCK:
                     yield from self._tell(sweeper, at)
 
     def _knock(self, source: str, port: int, at: float, *, answered: bool) -> Iterator[Said]:

@@ -39,6 +39,18 @@ def test_twenty_five_are_told_and_two_of_the_dark_ones_are_looked_at() -> None:
     assert [f.confirmed for f in confirmed] == [True]
 
 
+def test_our_looks_are_back_when_it_is_a_sweep_and_ten_addresses_are_none() -> None:
+    watch = watching()
+    sweep(watch, count=12, gap=0.5)
+    assert len(watch.asks) == 3
+    for ask in list(watch.asks):
+        watch.see(seen.ArpProbe(ask.target, ()))
+    watch.see(knock(ATTACKER.ip, 445))
+    assert watch.findings == []
+    sweep(watch, count=25, gap=0.5, start=watch.at)
+    assert watch.findings[0].confirmed
+
+
 def test_twice_as_many_need_no_look() -> None:
     watch = watching()
     sweep(watch, count=60)
