@@ -69,8 +69,9 @@ def _line(line: bytes) -> tuple[Oid, Row]:
     number = int(tag.removesuffix(b"x"))
     raw = bytes.fromhex(value.decode("ascii")) if hexed else value
     row = Row(number, _value(number, raw, hexed))
-    encode(row)  # whoever can't be sent isn't a row
-    return oid(name.decode("ascii")), row
+    at = oid(name.decode("ascii"))
+    encoded_oid(at), encode(row)  # what can't be sent isn't a row
+    return at, row
 
 
 def _value(tag: int, raw: bytes, hexed: bool) -> int | bytes | Oid:
