@@ -1,0 +1,307 @@
+"""What each recording says, read a second time: straight from its rows by OIDs written here, for test_recordings.py to compare.
+
+Law: nothing of the agent's is imported, and no profile read: who wrote an OID or a unit wrong there must not find it confirmed here.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeAlias
+
+from tests.snmp.recording import Oid, Row, oid
+
+Series: TypeAlias = tuple[str, tuple[tuple[str, str], ...]]
+Facts: TypeAlias = Iterator[tuple[str, dict[str, str], float]]
+
+APC, MIKROTIK, CISCO, AIRMAX, UPS, TPLINK = (
+    "1.3.6.1.4.1.318.1.1.",
+    "1.3.6.1.4.1.14988.1.1.",
+    "1.3.6.1.4.1.9.9.",
+    "1.3.6.1.4.1.41112.1.4.",
+    "1.3.6.1.2.1.33.1.",
+    "1.3.6.1.4.1.11863.6.",
+)
+MIB2, UCD, EXTEND = "1.3.6.1.2.1.", "1.3.6.1.4.1.2021.", "1.3.6.1.4.1.8072.1.3.2."
+
+
+class Reading:
+    """A recording's rows, by OIDs as text."""
+
+    def __init__(self, rows: Mapping[Oid, Row]) -> None:
+        self.rows = rows
+
+    def text(self, at: str) -> str:
+        value = self.rows[oid(at)].value
+        assert isinstance(value, bytes)
+        return value.decode("utf-8", "replace")
+
+    def number(self, at: str) -> float:
+        value = self.rows[oid(at)].value
+        assert not isinstance(value, tuple)
+        return float(value)
+
+    def column(self, at: str) -> dict[str, Row]:
+        """Index, as text → row, of all that is below."""
+        base = oid(at)
+        return {".".join(map(str, name[len(base) :])): row for name, row in self.rows.items() if name[: len(base)] == base}
+
+    def numbers(self, at: str) -> dict[str, float]:
+        return {index: float(row.value) for index, row in self.column(at).items() if not isinstance(row.value, tuple)}
+
+    def names(self) -> dict[str, str]:
+        """ifIndex → ifName; ifDescr where the interface has none."""
+        columns = self.column(MIB2 + "2.2.1.2") | self.column(MIB2 + "31.1.1.1.1")
+        return {index: row.value.decode("utf-8", "replace") for index, row in columns.items() if isinstance(row.value, bytes)}
+
+
+def extended(name: str) -> str:
+    return ".".join(map(str, [len(name), *name.encode()]))
+
+
+def states(metric: str, names: str, now: str) -> Facts:
+    for name in names.split():
+        yield metric, {"status": name}, float(name == now)
+
+
+# -- what many devices have ---------------------------------------------------------------------------------------------------------
+
+
+def duplex(r: Reading) -> Facts:
+    for index, value in r.numbers(MIB2 + "10.7.2.1.19").items():
+        if value in (2, 3):
+            yield "interface_full_duplex", {"interface": r.names()[index]}, float(value == 3)
+
+
+def processors(r: Reading) -> Facts:
+    for index, value in r.numbers(MIB2 + "25.3.3.1.2").items():
+        yield "cpu_ratio", {"cpu": index}, value / 100
+
+
+def memory(r: Reading, row: str) -> Facts:
+    unit = r.number(f"{MIB2}25.2.3.1.4.{row}")
+    yield "memory_size_bytes", {}, r.number(f"{MIB2}25.2.3.1.5.{row}") * unit
+    yield "memory_used_bytes", {}, r.number(f"{MIB2}25.2.3.1.6.{row}") * unit
+
+
+def disk(r: Reading, row: str, name: str) -> Facts:
+    unit, size = r.number(f"{MIB2}25.2.3.1.4.{row}"), r.number(f"{MIB2}25.2.3.1.5.{row}")
+    if size:
+        yield "storage_size_bytes", {"storage": name}, size * unit
+    yield "storage_used_bytes", {"storage": name}, r.number(f"{MIB2}25.2.3.1.6.{row}") * unit
+
+
+# -- devices ------------------------------------------------------------------------------------------------------------------------
+
+
+def apc_new(r: Reading) -> Facts:
+    yield "ups_on_battery", {}, 0
+    yield from states("ups_status", APC_STATES, "online")
+    yield "ups_charge_ratio", {}, r.number(APC + "1.2.3.1.0") / 1000
+    yield "temperature_celsius", {"sensor": "battery"}, r.number(APC + "1.2.3.2.0") / 10
+    yield "voltage_volts", {"sensor": "battery"}, r.number(APC + "1.2.3.4.0") / 10
+    yield "ups_runtime_seconds", {}, r.number(APC + "1.2.2.3.0") / 100
+    yield "ups_battery_replace", {}, 0
+    yield "ups_input_volts", {}, r.number(APC + "1.3.3.1.0") / 10
+    yield "ups_output_volts", {}, r.number(APC + "1.4.3.1.0") / 10
+    yield "ups_load_ratio", {}, r.number(APC + "1.4.3.3.0") / 1000
+    yield "current_amperes", {"sensor": "output"}, r.number(APC + "1.4.3.4.0") / 10
+    yield "temperature_celsius", {"sensor": "Equipment Room"}, r.number(APC + "25.1.2.1.6.1.1")
+
+
+APC_STATES = (
+    "unknown online battery boost sleeping bypass off rebooting switched_bypass fault_bypass "
+    "waiting_for_power trim eco hot_standby battery_test emergency_bypass"
+)
+
+
+def apc_old(r: Reading) -> Facts:
+    yield "ups_on_battery", {}, 0  # a self-test
+    yield from states("ups_status", APC_STATES, "battery_test")
+    yield "ups_charge_ratio", {}, 1
+    yield "temperature_celsius", {"sensor": "battery"}, 29
+    yield "voltage_volts", {"sensor": "battery"}, 27
+    yield "ups_runtime_seconds", {}, 2040
+    yield "ups_battery_replace", {}, 1
+    yield "ups_input_volts", {}, 226
+    yield "ups_output_volts", {}, 225
+    yield "ups_load_ratio", {}, 0.41
+    yield "current_amperes", {"sensor": "output"}, 2
+    yield "temperature_celsius", {"sensor": "ruang server"}, 27
+    yield "humidity_ratio", {"sensor": "ruang server"}, 0.61
+    yield "humidity_ratio", {"sensor": "rak"}, 0.40  # its degrees are Fahrenheit
+
+
+def edgeswitch(r: Reading) -> Facts:
+    yield from processors(r)
+    yield "load1", {}, r.number(UCD + "10.1.5.1") / 100
+    yield from duplex(r)
+
+
+def ios(r: Reading) -> Facts:
+    yield "memory_used_bytes", {}, r.number(CISCO + "48.1.1.1.5.1")
+    yield "memory_free_bytes", {}, r.number(CISCO + "48.1.1.1.6.1")
+    yield "cpu_ratio", {"cpu": "1"}, r.number(CISCO + "109.1.1.1.1.7.1") / 100
+    for switch in ("1", "2", "3"):
+        yield "temperature_celsius", {"sensor": f"SW#{switch}, Sensor#1"}, r.number(f"{CISCO}13.1.3.1.3.{switch}008")
+        yield "sensor_ok", {"sensor": f"SW#{switch}, Sensor#1"}, float(r.number(f"{CISCO}13.1.3.1.6.{switch}008") == 1)
+        yield "sensor_ok", {"sensor": f"Switch#{switch}, Fan#1"}, float(r.number(f"{CISCO}13.1.4.1.3.{switch}007") == 1)
+        yield "sensor_ok", {"sensor": f"Sw{switch}, PS1"}, float(r.number(f"{CISCO}13.1.5.1.3.{switch}006") == 1)
+    yield from duplex(r)
+
+
+def nut(r: Reading) -> Facts:
+    line = EXTEND + "4.1.2." + extended("ups-nut") + "."
+    yield "ups_charge_ratio", {}, r.number(line + "1") / 100
+    yield "ups_runtime_seconds", {}, r.number(line + "3")
+    yield "voltage_volts", {"sensor": "battery"}, r.number(line + "4")
+    yield "ups_input_volts", {}, r.number(line + "7")
+    yield "ups_load_ratio", {}, r.number(line + "8") / 100
+    yield "ups_on_battery", {}, r.number(line + "10")
+    yield "ups_battery_replace", {}, r.number(line + "13")
+
+
+def openwrt(r: Reading) -> Facts:
+    yield from processors(r)
+    yield from memory(r, "1")
+    for row, name in (
+        ("31", "/rom"),
+        ("32", "/sys/fs/cgroup"),
+        ("33", "/overlay"),
+        ("34", "/"),
+        ("35", "/tmp/syscfg"),
+        ("36", "/sys/fs/bpf"),
+    ):
+        yield from disk(r, row, name)
+    yield "load1", {}, r.number(UCD + "10.1.5.1") / 100
+    for radio in ("wlan0", "wlan1"):
+
+        def said(what: str, radio: str = radio) -> float:
+            return r.number(EXTEND + "3.1.1." + extended(what.format(radio)))
+
+        yield "wireless_clients", {"interface": radio}, said("clients-{}")
+        yield "wireless_frequency_hertz", {"interface": radio}, said("frequency-{}") * 1e6
+        yield "wireless_noise_dbm", {"interface": radio}, said("noise-floor-{}")
+        yield "wireless_transmit_rate_bytes", {"interface": radio}, said("rate-tx-{}-avg") / 8
+        yield "wireless_receive_rate_bytes", {"interface": radio}, said("rate-rx-{}-avg") / 8
+
+
+def routeros(r: Reading) -> Facts:
+    yield from processors(r)
+    yield from memory(r, "65536")
+    yield from disk(r, "131072", "system disk")
+    yield "voltage_volts", {"sensor": "voltage"}, r.number(MIKROTIK + "3.8.0") / 10
+    yield "temperature_celsius", {"sensor": "temperature"}, r.number(MIKROTIK + "3.10.0") / 10
+    yield "dhcp_leases", {}, r.number(MIKROTIK + "6.1.0")
+    yield "ppp_sessions", {}, 0
+    yield "poe_power_watts", {"interface": "ether5"}, 0
+    for index, interface in (("1", "wlan1"), ("2", "wlan2"), ("8", "wlan3"), ("9", "wlan4")):
+        yield "wireless_clients", {"interface": interface}, r.number(f"{MIKROTIK}1.3.1.6.{index}")
+    for index, interface in (("1", "wlan1"), ("2", "wlan2")):  # 3 and 4 are virtual
+        yield "wireless_noise_dbm", {"interface": interface}, r.number(f"{MIKROTIK}1.3.1.9.{index}")
+        yield "wireless_ccq_ratio", {"interface": interface}, r.number(f"{MIKROTIK}1.3.1.10.{index}") / 100
+    yield "wireless_signal_dbm", {"interface": "wlan1"}, -91  # the weakest of seven clients
+    yield "wireless_signal_dbm", {"interface": "wlan4"}, -77
+    # this recording was put together from several boxes: wlan1 is a 60 GHz radio as well
+    yield "wireless_frequency_hertz", {"interface": "wlan1"}, r.number(MIKROTIK + "1.8.1.6.1") * 1e6
+    yield "wireless_frequency_hertz", {"interface": "wlan2"}, 5805e6
+    yield "wireless_transmit_rate_bytes", {"interface": "wlan1"}, 2310e6 / 8
+
+
+def rb750gr3(r: Reading) -> Facts:
+    yield from processors(r)
+    yield from memory(r, "65536")
+    yield from disk(r, "131072", "system disk")
+    yield "voltage_volts", {"sensor": "voltage"}, r.number(MIKROTIK + "3.100.1.3.13") / 10
+    yield "temperature_celsius", {"sensor": "temperature"}, r.number(MIKROTIK + "3.100.1.3.14")
+    yield "dhcp_leases", {}, r.number(MIKROTIK + "6.1.0")
+    yield "ppp_sessions", {}, 0
+
+
+def mikrotik_lte(r: Reading) -> Facts:
+    yield "temperature_celsius", {"sensor": "cpu-temperature"}, 47
+    yield "fan_rpm", {"sensor": "fan1-speed"}, 4120
+    yield "voltage_volts", {"sensor": "voltage"}, 11.9
+    yield "current_amperes", {"sensor": "poe-out-current"}, 1.2
+    yield "current_amperes", {"sensor": "current"}, 0.25
+    yield "power_watts", {"sensor": "power-consumption"}, 5.6
+    yield "dhcp_leases", {}, 14
+    yield "ppp_sessions", {}, 3
+    yield "lte_rssi_dbm", {"interface": "lte1"}, -67
+    yield "lte_rsrq_db", {"interface": "lte1"}, -11
+    yield "lte_rsrp_dbm", {"interface": "lte1"}, -98
+    yield "lte_sinr_db", {"interface": "lte1"}, 0
+    for index, queue in (("16777217", "kantor"), ("16777218", "tamu")):
+        for column, metric, way in ((8, "bytes", "in"), (9, "bytes", "out"), (14, "drops", "in"), (15, "drops", "out")):
+            yield f"queue_{metric}_total", {"queue": queue, "direction": way}, r.number(f"{MIKROTIK}2.1.1.{column}.{index}")
+    yield "queue_bytes_total", {"queue": "voip", "direction": "out"}, 4294967419
+    yield "queue_drops_total", {"queue": "voip", "direction": "out"}, 5
+    yield "wireless_transmit_rate_bytes", {"interface": "wlan2"}, 144.4e6 / 8
+    yield "wireless_receive_rate_bytes", {"interface": "wlan2"}, 130e6 / 8
+    yield "wireless_signal_dbm", {"interface": "wlan2"}, -61
+    yield "wireless_frequency_hertz", {"interface": "wlan2"}, 5180e6
+    yield "wireless_ccq_ratio", {"interface": "wlan2"}, 0.93
+    yield "wireless_clients", {"interface": "wlan1"}, 3
+    yield "wireless_frequency_hertz", {"interface": "wlan1"}, 2437e6
+    yield "wireless_noise_dbm", {"interface": "wlan1"}, -104
+    yield "wireless_ccq_ratio", {"interface": "wlan1"}, 0.81
+    yield "wireless_signal_dbm", {"interface": "wlan1"}, -83
+
+
+def airos(r: Reading) -> Facts:
+    radio = {"interface": "ath0"}
+    yield "wireless_frequency_hertz", radio, 5745e6
+    yield "wireless_distance_meters", radio, 4200
+    yield "wireless_signal_dbm", radio, -59
+    yield "wireless_ccq_ratio", radio, 0.98
+    yield "wireless_noise_dbm", radio, -95
+    yield "wireless_transmit_rate_bytes", radio, 130e6 / 8
+    yield "wireless_receive_rate_bytes", radio, 117e6 / 8
+    yield "wireless_clients", radio, 1
+    yield "wireless_airmax_quality_ratio", radio, 0.91
+    yield "wireless_airmax_capacity_ratio", radio, 0.83
+    yield "wireless_airtime_ratio", radio, 0.125
+    yield "load1", {}, 0.42
+    yield "memory_size_bytes", {}, 62216 * 1024
+    yield "memory_free_bytes", {}, 31004 * 1024
+
+
+def ups_rfc1628(r: Reading) -> Facts:
+    yield "ups_on_battery", {}, 1
+    yield from states("ups_status", "unknown off online bypass battery boost trim", "battery")
+    yield "ups_runtime_seconds", {}, 27 * 60
+    yield "ups_charge_ratio", {}, 0.76
+    yield "voltage_volts", {"sensor": "battery"}, 81.1
+    yield "current_amperes", {"sensor": "battery"}, -3.4
+    yield "temperature_celsius", {"sensor": "battery"}, 31
+    yield "ups_input_volts", {}, 3
+    yield "voltage_volts", {"sensor": "input-2"}, 221
+    yield "voltage_volts", {"sensor": "input-3"}, 219
+    yield "ups_output_volts", {}, 230
+    yield "current_amperes", {"sensor": "output"}, 4.6
+    yield "power_watts", {"sensor": "output"}, 940
+    yield "ups_load_ratio", {}, 0.38
+
+
+def tplink(r: Reading) -> Facts:
+    yield "memory_used_ratio", {}, 0.63
+    yield "cpu_ratio", {"cpu": "1"}, 0.12
+    for port, duplex_is in ((1, 1.0), (2, 0.0)):  # the others have none
+        yield "interface_full_duplex", {"interface": f"gigabitEthernet 1/0/{port}"}, duplex_is
+    for port in (1, 2, 3, 4):
+        for error, count in (("alignment", port), ("fcs", 10 * port), ("late_collision", 100 * port), ("symbol", port - 1)):
+            yield "interface_ether_errors_total", {"interface": f"gigabitEthernet 1/0/{port}", "error": error}, count
+
+
+FACTS: Mapping[str, Callable[[Reading], Facts]] = {
+    "apc_smt750x-nmc2": apc_new,
+    "edgeswitch_us-8": edgeswitch,
+    "ios_2960x": ios,
+    "jetstream_vlans": duplex,
+    "linux_ups-nut": nut,
+    "openwrt": openwrt,
+    "routeros": routeros,
+    "routeros_rb750gr3": rb750gr3,
+    "airos": airos,
+    "apc-old": apc_old,
+    "mikrotik-lte": mikrotik_lte,
+    "tplink": tplink,
+    "ups-rfc1628": ups_rfc1628,
+}
