@@ -37,9 +37,12 @@ class Line(NamedTuple):
 def parse(line: str | bytes) -> Login | None:
     """The try to log in that a line tells of; None: of none."""
     read = split(line)
-    if read is None:
-        return None
-    message, times = _repeated(read.message)
+    return of(read) if read else None
+
+
+def of(read: Line) -> Login | None:
+    """The same, of a line whose parts are known."""
+    message, times = repeated(read.message)
     if pam := _PAM.match(message):
         return _pam(read, pam, times)
     said = _PROGRAMS.get(read.program)
@@ -128,7 +131,7 @@ def _of_journal(said: dict[str, Any]) -> Line | None:
     return Line(str(said.get("__REALTIME_TIMESTAMP", "")), program[:64], pid[:10] if pid.isdigit() else "", message[:MAX_LINE])
 
 
-def _repeated(message: str) -> tuple[str, int]:
+def repeated(message: str) -> tuple[str, int]:
     """rsyslog folds what comes again: `message repeated 2 times: [ Failed password for …]` are two more."""
     if m := _REPEATED.match(message):
         return m[2].strip(), max(1, min(MAX_TIMES, int(m[1])))
