@@ -285,13 +285,16 @@ def _gives(offer: Dhcp) -> dict[str, str]:
 
 BURST, CLIENTS, STRANGE = 75, 50, 0.8  # DISCOVERs and clients within SPAN, and the share of them that nobody knows (Elastic's rule)
 SPAN, MOST = 60.0, 2048
+FAST, FAST_SPAN, LATER = 40, 30.0, 5.0  # or so many in half of it, who don't live: half of them first, the others LATER or more after
 KNOWN, ONCE, APART = 1024, 2048, 60.0  # who was here twice, so many seconds apart, is known
 KEPT = 30 * 86400.0  # a MAC is kept no longer
 DAY = 86400.0  # before that, a MAC that is new says nothing: all are
 
 
 class DhcpStarvation(Plain):
-    """Very many clients that nobody has ever seen want an address at once. When power returns, those who ask are known."""
+    """Very many clients that nobody has ever seen want an address at once. When power returns, those who ask are known; and a crowd of
+    telephones lives: who gets an address speaks ARP under his own MAC within seconds (RFC 5227), as the invented don't.
+    """
 
     rule: ClassVar[Rule] = Rule("dhcp_starvation", "L06", "1", "intrusion_detection", ("T1499.002",), quiet=600.0)
     wants: ClassVar[tuple[type, ...]] = (Arp, Dhcp, DhcpProbe)
@@ -299,10 +302,9 @@ class DhcpStarvation(Plain):
     def __init__(self, vouched: Vouched) -> None:  # noqa: ARG002  (nobody is vouched for who takes all addresses)
         self._known: Table[str, float] = Table(KNOWN)
         self._once: Table[str, float] = Table(ONCE)
-        self._recent: collections.deque[tuple[float, str, bool, str]] = collections.deque()
+        self._recent: collections.deque[tuple[float, str, str]] = collections.deque()
         self._clients: collections.Counter[str] = collections.Counter()
-        self._strange: collections.Counter[str] = collections.Counter()
-        self._strangers = 0  # clients of whom a DISCOVER in the window was a stranger's
+        self._strange: set[str] = set()  # of them those who are strangers, and don't live
         self._telling = Telling(4)
         self._since: float | None = None
         self._now, self._offered = 0.0, False
@@ -310,13 +312,19 @@ class DhcpStarvation(Plain):
         self._first: frozenset[str] = frozenset()
         self._later: set[str] = set()
         self._unanswered = False
+        self._living: Table[str, bool] = Table(ONCE)
+        self._half: tuple[float, frozenset[str]] | None = None  # when half of FAST were there, and who
+        self._counted = float("-inf")
 
     def see(self, seen: Arp | Dhcp | DhcpProbe, at: float) -> Iterable[Said]:
-        self.tick(at)
+        self._pass(at)
         if isinstance(seen, DhcpProbe):
             return self._probe(seen, at)
         if isinstance(seen, Arp):
             self._meet(seen.sender_mac, at)
+            if seen.sender_mac == seen.frame.source:
+                self._living.put(seen.sender_mac[:32], True)
+                self._strange.discard(seen.sender_mac)
             return ()
         if probe_of_ronda(seen) or not seen.client_mac:
             return ()
@@ -325,11 +333,14 @@ class DhcpStarvation(Plain):
         return said
 
     def tick(self, at: float) -> Iterable[Said]:
+        self._pass(at)
+        return ()
+
+    def _pass(self, at: float) -> None:
         self._since = at if self._since is None else self._since
         self._now = at
         while self._recent and at - self._recent[0][0] >= SPAN:
             self._drop()
-        return ()
 
     def _meet(self, mac: str, at: float) -> None:
         """Known is who was seen twice with a pause between: a burst of invented MACs makes none known, and displaces nobody."""
@@ -343,36 +354,57 @@ class DhcpStarvation(Plain):
 
     def _discover(self, seen: Dhcp, at: float) -> Iterator[Said]:
         mac = seen.client_mac[:32]
-        strange = mac not in self._known and (local(mac) or self._grown(at))
         sender = "" if seen.relay or seen.frame.source == mac else seen.frame.source
-        self._recent.append((at, mac, strange, sender))
+        self._recent.append((at, mac, sender))
         self._clients[mac] += 1
-        self._strangers += strange and not self._strange[mac]
-        self._strange[mac] += strange
+        if mac not in self._known and mac not in self._living and (local(mac) or self._grown(at)):
+            self._strange.add(mac)
         if len(self._recent) > MOST:
             self._drop()
         many = len(self._recent) >= BURST and len(self._clients) >= CLIENTS
-        if many and self._strangers >= STRANGE * len(self._clients):
+        if many and len(self._strange) >= STRANGE * len(self._clients):
             yield from self._burst(seen, mac, at)
+        elif len(self._clients) >= FAST // 2 and at - self._counted >= 0.5:
+            self._counted = at
+            yield from self._fast(seen, at)
 
-    def _drop(self) -> None:
-        _, mac, strange, _ = self._recent.popleft()
-        self._clients[mac] -= 1
-        self._strange[mac] -= strange
-        self._strangers -= strange and not self._strange[mac]
-        if not self._clients[mac]:
-            del self._clients[mac], self._strange[mac]
+    def _fast(self, seen: Dhcp, at: float) -> Iterator[Said]:
+        """Half as many begin it, and have our own probe ask; as many again, of whom none was there seconds before, confirm it."""
+        lately = {mac for when, mac, _ in self._recent if at - when <= FAST_SPAN}
+        dead = lately & self._strange
+        if len(dead) < max(FAST // 2, STRANGE * len(lately)):
+            return
+        if self._half is None or at - self._half[0] > FAST_SPAN:
+            self._half = at, frozenset(dead)
+            yield from self._begin(at)
+        elif at - self._half[0] >= LATER and len(dead) >= FAST and len(dead - self._half[1]) >= FAST // 2:
+            self._raised = at
+            yield from self._tell(self._senders(), (seen.frame,), at, sure=True)
 
-    def _burst(self, seen: Dhcp, mac: str, at: float) -> Iterator[Said]:
+    def _begin(self, at: float) -> Iterator[Said]:
+        """A burst begins, unless there is one."""
         if at - self._raised >= self.rule.quiet:
             self._first, self._later, self._unanswered = frozenset(self._clients), set(), False
+            self._raised = at
             yield Ask("dhcp")
+
+    def _drop(self) -> None:
+        _, mac, _ = self._recent.popleft()
+        self._clients[mac] -= 1
+        if not self._clients[mac]:
+            del self._clients[mac]
+            self._strange.discard(mac)
+
+    def _burst(self, seen: Dhcp, mac: str, at: float) -> Iterator[Said]:
+        yield from self._begin(at)
         self._raised = at
         if mac not in self._first and len(self._later) < CLIENTS:
             self._later.add(mac)
-        senders = collections.Counter(sender for _, _, _, sender in self._recent if sender) if self._telling_due(at) else None
-        if senders is not None:
-            yield from self._tell(senders, (seen.frame,), at)
+        if self._telling_due(at):
+            yield from self._tell(self._senders(), (seen.frame,), at)
+
+    def _senders(self) -> Mapping[str, int]:
+        return collections.Counter(sender for _, _, sender in self._recent if sender)
 
     def _telling_due(self, at: float) -> bool:
         """Once a second is often enough to look at all of them."""
@@ -382,11 +414,11 @@ class DhcpStarvation(Plain):
 
     _looked = float("-inf")
 
-    def _tell(self, senders: Mapping[str, int], frames: tuple[Frame, ...], at: float) -> Iterator[Finding]:
+    def _tell(self, senders: Mapping[str, int], frames: tuple[Frame, ...], at: float, *, sure: bool = False) -> Iterator[Finding]:
         """One Ethernet sender behind most of the invented clients is the one who invents them; without it nobody is accused."""
         sender, most = max(senders.items(), key=lambda item: item[1], default=("", 0))
         sender = sender if most >= STRANGE * len(self._recent) else ""
-        sure = self._unanswered or bool(sender) or len(self._later) >= CLIENTS
+        sure = sure or self._unanswered or bool(sender) or len(self._later) >= CLIENTS
         words = f"{len(self._clients)} clients asked for an address within a minute, most of them never seen before"
         fields = {"ronda.distinct_macs": str(len(self._clients)), "ronda.discovers": str(len(self._recent)), "source.mac": sender}
         fields["ronda.pool"] = "no offers any more" if self._unanswered else ""

@@ -41,7 +41,9 @@ class _Row:
 
 @dataclasses.dataclass(slots=True)
 class _Sweeper:
-    """One that has swept, `at` last; before it has, we only look. looked: dark addresses that we have asked for; dark: of them, those where nobody answered."""
+    """One that has swept, `at` last; before it has, we only look. looked: dark addresses that we have asked for; dark: of them, those where
+    nobody answered.
+    """
 
     mac: str
     at: float = float("-inf")

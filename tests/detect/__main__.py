@@ -31,6 +31,9 @@ def main(arguments: list[str]) -> int:
     found = scores(verdicts)
     print(table(found))
     wrong = [str(v) for v in verdicts if not v.right] + [f"office day {seed}: {line}" for seed, day in days.items() for line in day["told"]]
+    print()
+    for v in (v for v in verdicts if v.case.evidence and v.right):
+        print(f"{v.case.name}: told after {max(v.seconds.values()):.1f} s; the evidence takes {v.case.evidence}")
     print(*(f"\nwrong: {line}" for line in wrong))
     for seed, day in days.items():
         print(f"office day {seed}: {day['hosts']} hosts, {day['frames']} frames, {len(day['told'])} told above low, {day['seconds']:.1f} s")
@@ -77,7 +80,7 @@ def report(verdicts: list[Verdict], found: dict[str, Any], days: dict[int, Any],
 
 
 def _raw(v: Verdict) -> dict[str, Any]:
-    said = {"seconds": v.seconds, "missed": v.missed, "false": v.false, "failures": dict(v.failures)}
+    said = {"seconds": v.seconds, "evidence": v.case.evidence, "missed": v.missed, "false": v.false, "failures": dict(v.failures)}
     return {"case": v.case.name, "sort": v.case.sort, **{key: value for key, value in said.items() if value}}
 
 

@@ -1,15 +1,16 @@
 """Generated cases of the manifest, as steps in time: what the corpus of real captures lacks. Each attack stands beside its innocent twin.
 
 A step is (seconds, what): a frame as bytes, an observation that no frame shows (the kernel's table, counters, the outcome of a probe,
-this host), or BEGIN, from which on a true case must be found within its limit.
+this host), Answers, by which a detector's own wishes for ARP probes are answered as live, or BEGIN, from which on a true case must be
+found within its limit.
 
 Law: seeded; frames of attacks are scapy's, so that our codecs are read against another's. Nothing is sent anywhere.
 """
 
 import ipaddress
 import random
-from collections.abc import Callable, Iterator
-from typing import Final, Literal, TypeAlias, Union, get_args, get_origin, get_type_hints
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Literal, NamedTuple, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 from scapy.layers.dhcp import BOOTP, DHCP
 from scapy.layers.dns import DNSQR, DNSRR
@@ -24,7 +25,15 @@ from tests.detect import officeday
 from tests.detect.officeday import AGENT, ALL, HERE, HOUR, MINUTE, NETWORK, ROUTER, SERVER, Host, What, announce, probe, who_has
 
 BEGIN: Final = "begin"
-Step: TypeAlias = tuple[float, What | Literal["begin"]]
+
+
+class Answers(NamedTuple):
+    """Who answers our ARP probes from now on: address → MACs; nobody answers for others."""
+
+    who: Mapping[str, tuple[str, ...]]
+
+
+Step: TypeAlias = tuple[float, What | Answers | Literal["begin"]]
 Steps: TypeAlias = Iterator[Step]
 Case: TypeAlias = Callable[[random.Random], Steps]
 
@@ -168,22 +177,22 @@ def first_look(rng: random.Random) -> Steps:
 
 
 def _both(address: str, start: float, rounds: int, one: str = VICTIM.mac, two: str = ATTACKER.mac) -> Steps:
+    """They take turns each 20 s, and both answer who asks; the attack can first be known when the second one speaks."""
+    yield start, Answers({address: tuple(mac for mac in (one, two) if mac != AGENT.mac)})
     for i in range(rounds):
         mac = one if i % 2 == 0 else two
         yield start + i * 20, announce(Host("", mac, address))
-        if i >= 2:
-            yield start + i * 20 + 4, seen.ArpProbe(address, (one, two))
 
 
 def conflict_between_pcs(rng: random.Random) -> Steps:
     yield from grown(0.0)
-    yield T, BEGIN
+    yield T + 20, BEGIN
     yield from mixed(_both(VICTIM.ip, T, 12), life(T, T + 240))
 
 
 def conflict_with_this_box(rng: random.Random) -> Steps:
     yield from grown(0.0)
-    yield T, BEGIN
+    yield T + 20, BEGIN
     yield from mixed(_both(AGENT.ip, T, 12, AGENT.mac, ATTACKER.mac), life(T, T + 240))
 
 
@@ -195,8 +204,20 @@ def sleep_proxy(rng: random.Random) -> Steps:
         for sub, who in ((0, mac), (1, mac._replace(mac=tv))):
             at = T + i * 1500 + sub * 700
             yield at, announce(who)
-            yield at + 5, seen.ArpProbe(mac.ip, (who.mac,))
+            yield at, Answers({mac.ip: (who.mac,)})
             yield from life(at + 6, at + 690)
+
+
+def dock_twins(rng: random.Random) -> Steps:
+    """A laptop on Wi-Fi and in its dock: Linux asks with either address on either card, and answers on both for both."""
+    yield from grown(0.0)
+    wifi, dock = Host("", "3c:52:82:aa:01:01", NETWORK + "41"), Host("", "00:50:b6:10:00:05", NETWORK + "42")
+    yield T, Answers({wifi.ip: (wifi.mac, dock.mac), dock.ip: (dock.mac, wifi.mac)})
+    for i in range(12):
+        yield T + i * 20, announce(wifi)
+        yield T + i * 20 + 1, announce(dock)
+        yield T + i * 20 + 2, announce(wifi._replace(mac=dock.mac))
+    yield from life(T + 1, T + 240)
 
 
 def address_given_on(rng: random.Random) -> Steps:
@@ -206,8 +227,8 @@ def address_given_on(rng: random.Random) -> Steps:
     new = Host("tamu", "d8:9e:f3:01:02:03", VICTIM.ip)
     yield T + 300, probe(new)
     yield T + 304, announce(new)
-    yield T + 310, seen.ArpProbe(VICTIM.ip, (new.mac,))
-    yield from life(T + 311, T + 900)
+    yield T + 304, Answers({VICTIM.ip: (new.mac,)})
+    yield from life(T + 305, T + 900)
 
 
 def proxy_arp(rng: random.Random) -> Steps:
@@ -217,7 +238,7 @@ def proxy_arp(rng: random.Random) -> Steps:
         behind = NETWORK + str(224 + i)
         yield T + i * 2, announce(Host("", f"00:1b:21:00:00:{i:02x}", behind))
         yield T + i * 2 + 1, _reply(ROUTER.mac, behind, AGENT.mac)
-        yield T + i * 2 + 1.5, seen.ArpProbe(behind, (ROUTER.mac,))
+        yield T + i * 2 + 1.5, Answers({f"{NETWORK}{224 + n}": (ROUTER.mac,) for n in range(14)})
     yield from life(T + 40, T + 300)
 
 
@@ -255,6 +276,7 @@ def _sweep(start: float, who: Host, count: int, gap: float, order: list[int]) ->
 def sweep_nmap(rng: random.Random) -> Steps:
     """nmap -sn of a /24: 255 requests in 1.9 s."""
     yield from grown(0.0)
+    yield T, Answers({pc.ip: (pc.mac,) for pc in PCS[:20]})
     yield T, BEGIN
     yield from mixed(_sweep(T, ATTACKER, 255, 0.0075, [n for n in range(1, 256) if n != 66]), life(T + 3, T + 60))
 
@@ -263,8 +285,17 @@ def sweep_slow(rng: random.Random) -> Steps:
     """Two addresses a second, in no order."""
     order = rng.sample(range(1, 255), 120)
     yield from grown(0.0)
+    yield T, Answers({pc.ip: (pc.mac,) for pc in PCS[:20]})
     yield T, BEGIN
     yield from mixed(_sweep(T, ATTACKER, 120, 0.5, order), life(T, T + 60))
+
+
+def sweep_slower(rng: random.Random) -> Steps:
+    order = rng.sample(range(1, 255), 60)
+    yield from grown(0.0)
+    yield T, Answers({pc.ip: (pc.mac,) for pc in PCS[:20]})
+    yield T, BEGIN
+    yield from mixed(_sweep(T, ATTACKER, 60, 1.0, order), life(T, T + 60))
 
 
 def printer_utility(rng: random.Random) -> Steps:
@@ -490,12 +521,34 @@ def relayed(rng: random.Random) -> Steps:
 
 def starvation(rng: random.Random) -> Steps:
     """200 clients a minute that nobody has ever seen."""
+    yield from _starved(rng, 0.3)
+
+
+def starvation_slow(rng: random.Random) -> Steps:
+    yield from _starved(rng, 0.5)
+
+
+def _random_mac(rng: random.Random) -> str:
+    return "02:" + ":".join(f"{rng.randrange(256):02x}" for _ in range(5))
+
+
+def _starved(rng: random.Random, every: float) -> Steps:
     yield from grown(0.0)
     yield T, BEGIN
-    for i in range(400):
-        mac = "02:" + ":".join(f"{rng.randrange(256):02x}" for _ in range(5))
-        yield T + i * 0.3, _dhcp(mac, "discover", rng.getrandbits(32))
+    for i in range(int(120 / every)):
+        yield T + i * every, _dhcp(_random_mac(rng), "discover", rng.getrandbits(32))
     yield from life(T + 121, T + 150)
+
+
+def telephones_return(rng: random.Random) -> Steps:
+    """An access point starts again: eighty telephones that nobody here knows ask in two waves, and look whether their address is free."""
+    yield from grown(0.0)
+    phones = [Host("", _random_mac(rng), f"{NETWORK}{100 + i}") for i in range(80)]
+    asked = [(T + i // 40 * 6 + rng.uniform(0, 3), phone) for i, phone in enumerate(phones)]
+    ask = ((at, _dhcp(phone.mac, "discover", i)) for i, (at, phone) in enumerate(asked))
+    look = ((at + rng.uniform(1, 4), probe(phone)) for at, phone in asked)
+    say = ((at + 7, announce(phone)) for at, phone in asked)
+    yield from mixed(ask, look, say, life(T, T + 120))
 
 
 def boot_storm(rng: random.Random) -> Steps:

@@ -12,6 +12,8 @@ from typing import Any
 
 import yaml
 
+from agent.bucket import Bucket
+from agent.capture.probes import ARP_PROBES, MOST_WISHES, PACE
 from agent.detect import reading, seen
 from agent.detect.casebook import Casebook, Outcome
 from agent.detect.model import GRADES, Detector, Vouched
@@ -20,12 +22,13 @@ from agent.detect.table import HOST, LAN
 from agent.wire.frame import FrameError
 from agent.wire.pcap import Capture, link
 from tests.detect import cases, officeday
-from tests.detect.cases import BEGIN, Step
+from tests.detect.cases import BEGIN, Answers, Step
 
 HERE = Path(__file__).parent
 CORPUS = next((p for p in (HERE.parents[2] / "shared/corpus", HERE.parents[1] / "shared/corpus") if p.is_dir()), Path("corpus"))
 WALL = 1_795_000_000.0  # 2026-11-18: when every case begins
 CLOSE_LOOK, COARSE = 10.0, 30.0  # seconds after a step in which time passes second by second; then in steps
+SOON = 15.0  # seconds within which a true case is told where packets are seen (N8)
 TOLD_OF = ("critical", "high", "medium")  # what somebody is told of: above low
 
 
@@ -33,7 +36,8 @@ TOLD_OF = ("critical", "high", "medium")  # what somebody is told of: above low
 class Case:
     """A line of the manifest. expect: rule → [seconds, least grade]; allow: rule → the gravest grade that isn't held against it.
 
-    sort: attack, benign (its innocent twin), malformed; of: the detectors that it is about; accused: who must be named
+    sort: attack, benign (its innocent twin), malformed; of: the detectors that it is about; accused: who must be named; evidence: how long
+    what proves it takes, and why, where that is longer than SOON
     """
 
     name: str
@@ -51,6 +55,7 @@ class Case:
     network: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     recall: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     begin: float = 0.0
+    evidence: str = ""
 
     @property
     def there(self) -> bool:
@@ -142,19 +147,21 @@ def play(
     patrol, book = _patrol(vouched or Vouched(), learning)
     if lost := patrol.recall(recall or {}, 0.0):
         raise ValueError(f"{lost} could not recall what the manifest says")
-    played, last = Played(Told(), 0.0, {}), 0.0
+    wire, played = Wire(patrol, book), Played(Told(), 0.0, {})
     for at, what in many:
-        _pass(patrol, book, played, last, at)
-        last, played.steps = max(last, at), played.steps + 1
+        played.told += wire.until(at)
+        played.steps += 1
         if what == BEGIN:
             played.begin = at
+        elif isinstance(what, Answers):
+            wire.answers = what.who
         elif isinstance(what, bytes):
             for observation in reading.read(what, "unknown", (cases.AGENT.mac,)):
-                patrol.see(observation, last, WALL + last)
+                wire.tell(observation)
         else:
-            patrol.see(what, last, WALL + last)  # type: ignore[arg-type]
-        played.told += [(last, outcome) for outcome in book.drain()]
-    _pass(patrol, book, played, last, last + 15.0)
+            wire.tell(what)  # type: ignore[arg-type]
+        played.told += wire.said()
+    played.told += wire.until(wire.now + 15.0)
     played.failures = dict(patrol.failures)
     return played
 
@@ -165,13 +172,54 @@ def _patrol(vouched: Vouched, learning: bool) -> tuple[Patrol, Casebook]:
     return Patrol(many, book), book
 
 
-def _pass(patrol: Patrol, book: Casebook, played: Played, begin: float, end: float) -> None:
-    """Time passes: second by second at first."""
-    at = begin + 1.0
-    while at < end:
-        patrol.tick(at, WALL + at)
-        played.told += [(at, outcome) for outcome in book.drain()]
-        at += 1.0 if at - begin < CLOSE_LOOK else COARSE
+class Wire:
+    """Time as it passes for a Ronda: a turn each second (some of them only, where nothing happens), in which wishes for ARP probes are
+    granted as agent/capture/probes.py does it, one after the other. answers: who has an address, by the case; None: it doesn't say.
+    """
+
+    def __init__(self, patrol: Patrol, book: Casebook) -> None:
+        self.now = 0.0
+        self.answers: Mapping[str, tuple[str, ...]] | None = None
+        self._patrol, self._book = patrol, book
+        self._turned = self._free = 0.0
+        self._asked: list[tuple[float, str]] = []
+        self._bucket = Bucket(4, PACE.arp_asked, 0.0)
+
+    def tell(self, observation: seen.Observation) -> None:
+        self._patrol.see(observation, self.now, WALL + self.now)
+
+    def said(self) -> Iterator[tuple[float, Outcome]]:
+        return ((self.now, outcome) for outcome in self._book.drain())
+
+    def until(self, end: float) -> Iterator[tuple[float, Outcome]]:
+        """Turns and answers up to then; time never goes back."""
+        begin = self.now
+        while (turn := self._turned + (1.0 if self._turned - begin < CLOSE_LOOK or self._asked else COARSE)) < end:
+            while self._asked and self._asked[0][0] <= turn:
+                yield from self._answered()
+            self.now = self._turned = turn
+            self._patrol.tick(turn, WALL + turn)
+            self._grant()
+            yield from self.said()
+        while self._asked and self._asked[0][0] <= end:
+            yield from self._answered()
+        self.now = max(self.now, end)
+
+    def _answered(self) -> Iterator[tuple[float, Outcome]]:
+        when, target = self._asked.pop(0)
+        self.now = max(self.now, when)
+        who = (self.answers or {}).get(target, ())
+        self.tell(seen.ArpProbe(target, who, tuple(seen.Frame(mac, cases.AGENT.mac, "in", b"\0" * 60) for mac in who)))
+        yield from self.said()
+
+    def _grant(self) -> None:
+        while self._patrol.asks:
+            wish = self._patrol.asks.popleft()
+            if wish.probe == "arp" and self.answers is not None and len(self._asked) < MOST_WISHES:
+                at = max(self.now, self._free)
+                at += self._bucket.take(at)
+                self._free = at + ARP_PROBES * PACE.arp
+                self._asked.append((self._free, wish.target))
 
 
 @dataclasses.dataclass(slots=True)

@@ -19,7 +19,7 @@ from agent.detect.model import Vouched
 from agent.detect.table import HOST, LAN
 from tests.detect import cases, officeday
 from tests.detect.__main__ import main, office_day
-from tests.detect.player import CORPUS, TOLD_OF, Case, Verdict, judge, manifest, office, play, scores
+from tests.detect.player import CORPUS, SOON, TOLD_OF, Case, Verdict, judge, manifest, office, play, scores
 
 CASES = manifest()
 RULES = [make(Vouched()).rule.name for make in (*LAN, *HOST)]
@@ -66,6 +66,17 @@ def test_every_detector_has_an_attack_its_twin_and_something_malformed(rule: str
 def test_names_of_cases_are_one_each_and_of_rules_that_there_are():
     assert len({case.name for case in CASES}) == len(CASES)
     assert {rule for case in CASES for rule in (*case.of, *case.expect, *case.never)} <= set(RULES)
+
+
+    sees_packets = {make(Vouched()).rule.name for make in LAN} - {"arp_poisoning"}  # the router's table, as often as it is polled
+def test_what_packets_show_is_told_within_seconds_or_the_manifest_says_why_not():
+    slow = {
+        case.name
+        for case in CASES
+        for rule, (limit, _) in case.expect.items()
+        if rule in sees_packets and limit > SOON and not case.evidence
+    }
+    assert slow == set()
 
 
 def test_an_office_day_has_nobody_told_anything(day: Future[dict[str, Any]]):

@@ -161,11 +161,29 @@ def test_starvation_from_one_sender_names_him() -> None:
     assert watch.findings[0].confirmed
 
 
+def test_starvation_at_three_a_second_is_sure_within_fifteen_seconds() -> None:
+    watch = Watch(DhcpStarvation(Vouched()), None)
+    for i in range(50):
+        watch.see(discover(invented(i)), 100.0 + i * 0.3)
+    assert [f.confirmed for f in watch.findings] == [True]
+    assert watch.asks == [Ask("dhcp")]
+
+
+def test_a_crowd_of_telephones_that_speak_with_their_new_addresses_is_none() -> None:
+    """An access point starts again: all ask within seconds, and whoever has an address looks whether it is free (RFC 5227)."""
+    watch = Watch(DhcpStarvation(Vouched()), None)
+    crowd = [(100.0 + i * 0.05 + (i // 30) * 6, i) for i in range(60)]
+    for at, what in sorted([(at, discover(invented(i))) for at, i in crowd] + [(at + 3.5, arp(invented(i), "0.0.0.0")) for at, i in crowd]):
+        watch.see(what, at)
+    watch.wait(20)
+    assert watch.findings == []
+
+
 def test_no_offer_after_the_burst_confirms_it() -> None:
     watch = Watch(DhcpStarvation(Vouched()), None)
     watch.see(seen.DhcpProbe(1, (GOOD,)), 1.0)
     for i in range(80):
-        watch.see(discover(invented(i)), 2.0 + i * 0.1)
+        watch.see(discover(invented(i)), 2.0 + i * 0.04)
     assert not watch.findings[-1].confirmed
     assert watch.see(seen.DhcpProbe(2, ()), 20.0)[0].confirmed
 
