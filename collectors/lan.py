@@ -17,7 +17,7 @@ import dataclasses
 import ipaddress
 import math
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from agent import cases, kernelview
 from agent.capture.probes import Probes
@@ -30,6 +30,7 @@ from agent.detect.devices import NewDevice
 from agent.detect.dhcp import RogueDhcp
 from agent.detect.model import Vouched
 from agent.detect.patrol import Patrol
+from agent.detect.poisoning import ArpPoisoning
 from agent.detect.table import LAN
 from agent.model import Event, Metric, Sample
 from agent.structure import IpAddress, Mac, Text
@@ -52,15 +53,21 @@ FRAMES = Metric("ronda_lan_frames_total", "Frames that the capture's filters let
 LOST = Metric("ronda_lan_frames_lost_total", "Frames of those that were not read: too many at once.", "counter", ("socket",))
 RATE = Metric("ronda_lan_broadcast_rate", "Broadcasts and multicasts a second, since the last look.")
 CAPTURE = Metric("ronda_lan_capture_up", "Whether frames are seen.")
+MOVES = Metric(
+    "ronda_router_arp_moves_total", "Addresses that had another MAC in a router's ARP table than before, for whatever reason.", "counter"
+)
 PROBES = Metric("ronda_lan_probes_total", "Packets that Ronda's own probes sent.", "counter", ("probe",))
-METRICS = (DEVICES, SERVERS, FRAMES, LOST, RATE, CAPTURE, PROBES, *patrol.METRICS, *cases.METRICS)
+METRICS = (DEVICES, SERVERS, FRAMES, LOST, RATE, CAPTURE, PROBES, MOVES, *patrol.METRICS, *cases.METRICS)
 EVENTS = ("lan_blind", "lan_sees", *(make(Vouched()).rule.name for make in LAN))
 PROBE_KINDS = ("dhcp", "arp", "llmnr", "nbns", "mdns")
+POSTED: dict[type[Any], tuple[str, float]] = {seen.RouterArp: ("router_arp", 300.0)}  # of devices' tasks: the ability; seconds until stale
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(TaskConfig):
-    """`device`: a network device, or "auto", the default route's. `versions`: the least software version, by "mikrotik"."""
+    """`device`: a network device, or "auto", the default route's. `versions`: the least software version, by "mikrotik". `protected`:
+    networks where nothing new belongs, or [all]: a device that comes there is a warning, elsewhere a note.
+    """
 
     device: Text = "auto"
     active: bool = True
@@ -68,6 +75,7 @@ class Config(TaskConfig):
     routers: list[Mac] = dataclasses.field(default_factory=list)
     scanners: list[IpAddress] = dataclasses.field(default_factory=list)
     versions: dict[Text, Text] = dataclasses.field(default_factory=dict)
+    protected: list[Protected] = dataclasses.field(default_factory=list)
     tripwires: list[int] = dataclasses.field(default_factory=list)
     suppress: list[SuppressConfig] = dataclasses.field(default_factory=list)
     socket: Text = SOCKET
@@ -231,6 +239,7 @@ class Eyes:
         self._tasks: list[asyncio.Task[None]] = []
         self._before: dict[str, float] = {}  # what readers of earlier devices have counted
         self._seen_at = env.clock.monotonic()
+        self._read: dict[tuple[type, str], float] = {}  # of when the rows of the board are that were told
         self._sent: dict[str, int] = dict.fromkeys(PROBE_KINDS, 0)  # by probes of earlier devices
         tripwires = Tripwires(config.tripwires, self._tell)  # those that systemd hands over among them
         self._tripwires = tripwires if tripwires.ports or tripwires.problems else None
@@ -254,11 +263,20 @@ class Eyes:
             self._tell(seen.Neighbours(kernelview.neighbours(self._env.root, self._network.device)))
         if counters := self._counting.look(self._captured(), at):
             self._tell(counters)
+        self._read_board()
         self.patrol.tick(at, self._env.clock.now())
         while self.patrol.asks:
             wish = self.patrol.asks.popleft()
             if self._probes:
                 self._probes.ask(wish)
+
+    def _read_board(self) -> None:
+        """Tells what devices have said since the last turn."""
+        for kind in POSTED:
+            for task, (at, what) in self._env.board.of(kind).items():
+                if self._read.get((kind, task)) != at:
+                    self._read[kind, task] = at
+                    self._tell(what)
 
     async def _stand(self, place: Place) -> None:
         """Takes up where the box stands now."""
@@ -336,6 +354,8 @@ class Eyes:
         found |= {"send"} if self.sees and allowed else set()
         found |= {"canary"} if allowed else set()
         found |= {"tripwires"} if self._tripwires and self._tripwires.ports else set()
+        now = self._env.clock.monotonic()
+        found |= {able for kind, (able, age) in POSTED.items() if any(now - at <= age for at, _ in self._env.board.of(kind).values())}
         return frozenset(found)
 
     def _captured(self) -> dict[str, float]:
@@ -362,6 +382,8 @@ class Eyes:
                     yield DEVICES(n, name)
             elif isinstance(detector, RogueDhcp):
                 yield SERVERS(detector.servers)
+            elif isinstance(detector, ArpPoisoning):
+                yield MOVES(detector.moves)
 
 
 def glance(samples: Sequence[Sample]) -> str:

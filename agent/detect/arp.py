@@ -1,4 +1,4 @@
-"""ARP as no honest stack sends it (arp_anomaly, L03); and what only the router's own table shows (arp_poisoning, L04).
+"""ARP as no honest stack sends it (arp_anomaly, L03).
 
 Law: an anomaly is evidence for others' findings and "low" alone. Per sender, five in a minute. Honest are: probes with sender 0.0.0.0 (RFC
 5227; some come from another source MAC), questions asked of one host to see whether it is still there (RFC 1122 2.3.2.1), announcements,
@@ -98,19 +98,3 @@ class ArpAnomaly(Plain):
     def coverage(self, able: frozenset[str]) -> Coverage:
         """What others send to one another never comes to an access port."""
         return Coverage(0.5, "access_port") if "capture" in able else Coverage(0.0, "no_capture")
-
-
-class ArpPoisoning(Plain):
-    """Poison that is sent to its victims alone doesn't come to an access port (measured: none of 20 frames). A router would tell."""
-
-    rule: ClassVar[Rule] = Rule("arp_poisoning", "L04", "1", "network", ("T1557.002",))
-    wants: ClassVar[tuple[type, ...]] = ()
-
-    def __init__(self, vouched: Vouched) -> None:
-        pass
-
-    def see(self, seen: Any, at: float) -> Iterable[Said]:  # noqa: ARG002  (the contract's)
-        return ()
-
-    def coverage(self, able: frozenset[str]) -> Coverage:  # noqa: ARG002  (the contract's)
-        return Coverage(0.0, "needs_router")

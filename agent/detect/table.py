@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from agent.detect.arp import ArpAnomaly, ArpPoisoning
+from agent.detect.arp import ArpAnomaly
 from agent.detect.canary import NamePoisoner
 from agent.detect.changed import AccountsChanged, KeysChanged, PersistenceChanged, SetuidNew, SudoersChanged
 from agent.detect.conflicts import IpConflict
@@ -14,6 +14,7 @@ from agent.detect.listeners import NewListener
 from agent.detect.logins import BruteForce
 from agent.detect.model import Detector, Vouched
 from agent.detect.neighbours import NeighbourDrift
+from agent.detect.poisoning import ArpPoisoning
 from agent.detect.posture import ClockWrong, FirewallOff, RootDiskBad, UpdatesPending, UsbDevice
 from agent.detect.routers6 import RogueRa
 from agent.detect.scans import PortScan

@@ -11,6 +11,8 @@ from agent import kernelview
 from agent.clock import SystemClock
 from agent.collector import Env
 from agent.detect import patrol, seen
+from agent.detect.casebook import Casebook
+from agent.detect.model import Vouched
 from agent.detect.table import LAN
 from agent.model import Event, Sample
 from agent.net import Net
@@ -255,3 +257,26 @@ def test_without_the_privilege_it_runs_and_says_what_it_cant_see(lab, tmp_path, 
 def test_the_glance_says_whether_it_sees():
     samples = [lan.DEVICES(3, "known"), lan.DEVICES(2, "mobile"), lan.DEVICES(9, "quiet"), lan.CAPTURE(1)]
     assert lan.glance(samples) == "5 perangkat, paket terlihat, tidak ada temuan"
+
+
+def test_what_devices_post_is_told_once_each_and_makes_able_while_it_is_fresh():
+    async def run() -> None:
+        env = Env(clock=SystemClock(), net=Net())
+        told: list = []
+        detectors = [make(Vouched()) for make in LAN]
+        watched = patrol.Patrol(detectors, Casebook([d.rule for d in detectors], "DKC", "Asia/Jakarta"))
+        watched.see = lambda what, at, wall: told.append(what)  # type: ignore[method-assign]
+        eyes = lan.Eyes(lan.Config(device="none"), env, watched)
+        now = env.clock.monotonic()
+        env.board.post("router", seen.RouterArp("router", {"192.0.2.7": "02:00:00:00:00:07"}), now)
+        env.board.post("switch", seen.RouterArp("switch", {}), now - 400)
+        for _ in range(3):
+            eyes._read_board()
+        assert sorted(what.device for what in told) == ["router", "switch"]
+        assert "router_arp" in eyes.able()
+        env.board.post("router", seen.RouterArp("router", {}), now - 301)
+        eyes._read_board()
+        assert len(told) == 3
+        assert "router_arp" not in eyes.able(), "five minutes old: the router doesn't answer"
+
+    asyncio.run(run())

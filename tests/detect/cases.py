@@ -320,6 +320,45 @@ def our_own_sweep(rng: random.Random) -> Steps:
     yield from life(T + 30, T + 90)
 
 
+# -- what only the router sees -----------------------------------------------------------------------------------------------------
+
+
+def _tables(start: float, end: float, more: dict[str, str] | None = None, owner: str = "") -> Steps:
+    """The router is polled each minute: PCs, server, victim and the attacker's laptop. owner: who answers our probe for the victim."""
+    hosts = {pc.ip: pc.mac for pc in PCS[:20]} | {SERVER.ip: SERVER.mac, VICTIM.ip: VICTIM.mac, ATTACKER.ip: ATTACKER.mac}
+    at = start
+    while at < end:
+        yield at, seen.RouterArp("router", hosts | (more or {}))
+        if owner:
+            yield at + 4, seen.ArpProbe(VICTIM.ip, (owner,), (seen.Frame(owner, AGENT.mac, "in", b"\0" * 60),))
+        at += MINUTE
+
+
+def router_poisoned(rng: random.Random) -> Steps:
+    """Unicast: not one frame of it comes by; the victim is still there."""
+    yield from mixed(grown(0.0), _tables(5.0, T))
+    yield T, BEGIN
+    yield from mixed(life(T + 1, T + 300), _tables(T + 30, T + 300, {VICTIM.ip: ATTACKER.mac}, VICTIM.mac))
+
+
+def router_poisoned_unasked(rng: random.Random) -> Steps:
+    """The same where no probe may be sent."""
+    yield from mixed(grown(0.0), _tables(5.0, T))
+    yield T, BEGIN
+    yield from mixed(life(T + 1, T + 300), _tables(T + 30, T + 300, {VICTIM.ip: ATTACKER.mac}))
+
+
+def leases_given_on(rng: random.Random) -> Steps:
+    """By DHCP a new PC has another's address; a client roams behind an extender that answers for many; a host with two takes a third."""
+    extender = "4c:5e:0c:11:22:77"
+    before = {f"{NETWORK}{200 + i}": extender for i in range(12)} | {f"{NETWORK}67": ATTACKER.mac}
+    new = Host("PC-NEW", "3c:52:82:99:7a:01", VICTIM.ip)
+    yield from mixed(grown(0.0), _tables(5.0, T, before))
+    yield from mixed(life(T + 1, T + 600), _tables(T + 30, T + 300, before | {VICTIM.ip: new.mac}, new.mac))
+    yield from _tables(T + 630, T + 900, before | {VICTIM.ip: extender})
+    yield from _tables(T + 930, T + 1200, before | {VICTIM.ip: new.mac, PCS[3].ip: ATTACKER.mac})
+
+
 # -- new devices -------------------------------------------------------------------------------------------------------------------
 
 DAY = 24 * HOUR
@@ -1055,6 +1094,8 @@ def _any(hint: object, rng: random.Random, depth: int = 0) -> object:
         return tuple(_any(inner[0], rng, depth + 1) for _ in range(rng.choice((0, 1, 3, 40 if depth == 0 else 2))))
     if kind is tuple:
         return tuple(_any(x, rng, depth + 1) for x in inner)
+    if kind is frozenset:
+        return frozenset(_any(inner[0], rng, depth + 1) for _ in range(rng.choice((0, 1, 3))))
     if kind in (Union, type(int | None)):
         return _any(rng.choice(inner), rng, depth) if inner else None
     if hint is type(None):

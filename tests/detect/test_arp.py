@@ -1,7 +1,7 @@
-"""arp_anomaly: what no honest stack sends is evidence, what only looks odd is none; arp_poisoning says that it is blind."""
+"""arp_anomaly: what no honest stack sends is evidence, what only looks odd is none."""
 
 from agent.detect import seen
-from agent.detect.arp import ArpAnomaly, ArpPoisoning
+from agent.detect.arp import ArpAnomaly
 from agent.detect.model import Vouched
 from tests.detect.lan import ABLE, ATTACKER, OTHER, PC, ROUTER, Watch, arp, weight
 from tests.detect.officeday import AGENT
@@ -111,6 +111,3 @@ def test_garbage_is_none() -> None:
 def test_what_they_can_see_is_said() -> None:
     assert ArpAnomaly(Vouched()).coverage(ABLE) == (0.5, "access_port")
     assert ArpAnomaly(Vouched()).coverage(frozenset()) == (0.0, "no_capture")
-    blind = ArpPoisoning(Vouched())
-    assert blind.coverage(ABLE) == (0.0, "needs_router")
-    assert (blind.wants, list(blind.see(arp(PC.mac, PC.ip), 1.0)), list(blind.tick(1.0))) == ((), [], [])

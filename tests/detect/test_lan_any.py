@@ -10,12 +10,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from agent.detect import seen
-from agent.detect.arp import ArpAnomaly, ArpPoisoning
+from agent.detect.arp import ArpAnomaly
 from agent.detect.conflicts import IpConflict
 from agent.detect.devices import NewDevice
 from agent.detect.gateway import GatewayMac
 from agent.detect.model import Ask, Detector, Finding, Vouched
 from agent.detect.neighbours import NeighbourDrift
+from agent.detect.poisoning import ArpPoisoning
 from agent.detect.storms import BroadcastStorm
 from agent.detect.sweeps import ArpSweep
 from tests.detect.lan import ADDRESSES, AFAR, ATTACKER, HERE, PC, ROUTER, Watch, arp, mndp, weight
