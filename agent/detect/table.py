@@ -1,4 +1,4 @@
-"""LAN and HOST, the tables of detectors: a detector is a file here, or a class of one. Imports have no effects."""
+"""LAN, HOST and SYSLOG, the tables of detectors: a detector is a file here, or a class of one. Imports have no effects."""
 
 from collections.abc import Callable
 
@@ -16,6 +16,7 @@ from agent.detect.model import Detector, Vouched
 from agent.detect.neighbours import NeighbourDrift
 from agent.detect.poisoning import ArpPoisoning
 from agent.detect.posture import ClockWrong, FirewallOff, RootDiskBad, UpdatesPending, UsbDevice
+from agent.detect.router import RouterChanged, RouterLoginFailures, RouterLogins, RouterScanned, RouterSilent
 from agent.detect.routers6 import RogueRa
 from agent.detect.scans import PortScan
 from agent.detect.service import ServiceLost
@@ -54,4 +55,11 @@ HOST: tuple[Callable[[Vouched], Detector], ...] = (
     ClockWrong,
     RootDiskBad,
     UsbDevice,
+)
+SYSLOG: tuple[Callable[[Vouched], Detector], ...] = (
+    RouterLoginFailures,
+    RouterLogins,
+    RouterChanged,
+    RouterScanned,
+    RouterSilent,
 )

@@ -1,6 +1,7 @@
 """Whatever comes, in any order, to detectors of servers, routers, scans, tripwires, floods, liars: no exception, no growth, no address."""
 
 import json
+import types
 import typing
 from typing import Any
 
@@ -43,6 +44,8 @@ def anything(hint: Any) -> st.SearchStrategy[Any]:
     arguments = typing.get_args(hint)
     if typing.get_origin(hint) is typing.Literal:
         return st.sampled_from(arguments)
+    if typing.get_origin(hint) in (typing.Union, types.UnionType):
+        return st.one_of([st.none() if one is type(None) else anything(one) for one in arguments])
     if typing.get_origin(hint) is tuple:
         if arguments[-1] is ...:
             return st.lists(anything(arguments[0]), max_size=3).map(tuple)
