@@ -125,6 +125,14 @@ def parse_mac(text: str) -> str:
     return small
 
 
+def parse_network(text: str) -> str:
+    """`192.0.2.0/24`, `all`. Raises ValueError, without Python's words; bits behind the prefix are a slip of the pen."""
+    try:
+        return text if text == "all" else str(ipaddress.ip_network(text))
+    except ValueError:
+        raise ValueError from None
+
+
 Duration = Annotated[float, Scalar("a duration", parse_duration, "try 60s")]
 Size = Annotated[int, Scalar("a size", parse_size, "try 64MiB")]
 Slug = Annotated[str, Scalar("a short name", Matching(r"[a-z0-9-]{1,40}"), "small letters, digits and hyphens, at most 40")]
@@ -132,6 +140,7 @@ Listen = Annotated[str, Scalar("an address to listen on", parse_listen, "try 127
 Regex = Annotated[str, Scalar("a regular expression", _regex)]
 Host = Annotated[str, Scalar("a host", Matching(r"[^\s/@?#\[\]]{1,253}"), "a name or an address, without port or path")]
 IpAddress = Annotated[str, Scalar("an address", parse_ip, "e.g. 192.0.2.1")]
+Networks = Annotated[str, Scalar("a network", parse_network, "e.g. 192.0.2.0/24, or all")]
 Mac = Annotated[str, Scalar("a MAC", parse_mac, "e.g. 4c:5e:0c:11:22:33")]
 Source = Annotated[str, Scalar("a source", Matching(r"[A-Za-z0-9_.:-]{0,64}"), "an address or an interface of this box")]
 LabelName = Annotated[str, Scalar("a label name", Matching(r"[a-zA-Z][a-zA-Z0-9_]{0,39}"), "letters, digits and _")]

@@ -33,7 +33,7 @@ from agent.detect.patrol import Patrol
 from agent.detect.poisoning import ArpPoisoning
 from agent.detect.table import LAN
 from agent.model import Event, Metric, Sample
-from agent.structure import IpAddress, Mac, Text
+from agent.structure import IpAddress, Mac, Networks, Text
 from agent.wire import netlink
 from collectors import link
 
@@ -75,7 +75,7 @@ class Config(TaskConfig):
     routers: list[Mac] = dataclasses.field(default_factory=list)
     scanners: list[IpAddress] = dataclasses.field(default_factory=list)
     versions: dict[Text, Text] = dataclasses.field(default_factory=dict)
-    protected: list[Protected] = dataclasses.field(default_factory=list)
+    protected: list[Networks] = dataclasses.field(default_factory=list)
     tripwires: list[int] = dataclasses.field(default_factory=list)
     suppress: list[SuppressConfig] = dataclasses.field(default_factory=list)
     socket: Text = SOCKET
@@ -90,7 +90,9 @@ class Config(TaskConfig):
                 yield f"suppress[{n}].rule", f"{entry.rule!r} is no rule of lan: {', '.join(sorted(rules))}"
 
     def vouched(self) -> Vouched:
-        return Vouched(frozenset(self.dhcp_servers), frozenset(self.routers), frozenset(self.scanners), dict(self.versions))
+        return Vouched(
+            frozenset(self.dhcp_servers), frozenset(self.routers), frozenset(self.scanners), dict(self.versions), frozenset(self.protected)
+        )  # fmt: skip
 
 
 class Place:

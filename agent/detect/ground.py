@@ -81,7 +81,7 @@ class Ground(Here):
         networks = [network for _, network in self._networks.items()]
         self.told = any(network.device or network.gateways for network in networks)  # a replay that knows no way out names no device
         said = {text for network in networks for text in network.networks}
-        self._wires = tuple(wire for text in sorted(said) if (wire := _wire(text)))
+        self._wires = tuple(found for text in sorted(said) if (found := wire(text)))
 
     @property
     def devices(self) -> int:
@@ -106,11 +106,11 @@ class Ground(Here):
         return bool(mine) and not any(found in wire for wire in mine)
 
 
-def _wire(text: str) -> Wire | None:
+def wire(text: str) -> Wire | None:
     try:
         return ipaddress.ip_network(text, strict=False) if len(text) <= LONGEST else None
     except ValueError:
         return None
 
 
-__all__ = ["LONGEST", "Address", "Ground", "Network", "address", "host_address", "host_mac", "of_ronda", "seconds", "short"]
+__all__ = ["LONGEST", "Address", "Ground", "Network", "address", "host_address", "host_mac", "of_ronda", "seconds", "short", "wire"]

@@ -118,6 +118,7 @@ class Vouched:
     routers: frozenset[str] = frozenset()  # MACs that may be the gateway or advertise themselves
     scanners: frozenset[str] = frozenset()  # addresses that may look at everything: the centre's probes, a scanner of Kominfo
     versions: Mapping[str, str] = dataclasses.field(default_factory=dict)  # least version by "mikrotik", …
+    protected: frozenset[str] = frozenset()  # networks where nothing new belongs: "192.0.2.0/24", or "all"
     admins: frozenset[str] = frozenset()  # addresses and MACs from which routers are looked after
     important: tuple[str, ...] = ()  # regular expressions: interfaces of devices whose loss is told; (): the detector's own
 

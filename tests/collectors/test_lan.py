@@ -153,8 +153,9 @@ def stand(device: str, *, routed: bool = True) -> lan.Place:
 def test_auto_is_where_the_default_route_goes():
     place = stand("auto")
     assert place.network == seen.Network(
-        "eth0", "b8:27:eb:00:00:10", ("192.0.2.10", "fe80::1"), ("192.0.2.0/24",), ("192.0.2.1",), place.network.resolvers
-    )
+        "eth0", "b8:27:eb:00:00:10", ("192.0.2.10", "fe80::1"), ("192.0.2.0/24",), ("192.0.2.1",), place.network.resolvers,
+        ("b8:27:eb:00:00:11",),
+    )  # fmt: skip
     assert place.carrier
 
 

@@ -385,6 +385,21 @@ def device_after_learning(rng: random.Random) -> Steps:
     yield from _arrives(ATTACKER, 15 * DAY)
 
 
+def armed_device(rng: random.Random) -> Steps:
+    """A small board that asks for an address under the name that a system for attacks begins with."""
+    yield from grown(0.0)
+    yield T, BEGIN
+    yield from mixed(_arrives(Host("kali", "b8:27:eb:66:66:66", ATTACKER.ip), T), life(T + 1, T + 60))
+
+
+def honest_board(rng: random.Random) -> Steps:
+    """The same board under an office's name, and an office's PC of somebody whose name begins like that."""
+    yield from grown(0.0)
+    yield from mixed(
+        _arrives(Host("absensi", "b8:27:eb:66:66:66", ATTACKER.ip), T), _arrives(Host("kalimantan", PCS[44].mac, PCS[44].ip), T)
+    )
+
+
 def random_macs(rng: random.Random) -> Steps:
     """Telephones that are somebody else each day are counted, not told."""
     yield from _known_for_days(15)

@@ -45,6 +45,35 @@ def test_what_comes_after_two_weeks_is_told_once_and_never_above_info() -> None:
     assert device(watch).counts["new"] == 1
 
 
+def test_where_nothing_new_belongs_a_new_device_is_a_warning() -> None:
+    for protected, grade in (("all", "medium"), ("192.0.2.0/25", "medium"), ("198.51.100.0/24", "info"), ("2001:db8::/64", "info")):
+        watch = settled(Vouched(protected=frozenset({protected})))
+        (found,) = watch.see(ack("00:21:5c:00:00:09", "192.0.2.99"), LEARN + 3000)
+        assert (found.grade, found.confirmed) == (grade, True), protected
+
+
+def test_who_moves_into_a_protected_network_is_told_there() -> None:
+    watch = settled(Vouched(protected=frozenset({"192.0.2.128/25"})))
+    watch.see(ack("00:21:5c:00:00:09", "192.0.2.99"), LEARN + 3000)
+    (found,) = watch.see(ack("00:21:5c:00:00:09", "192.0.2.140"), LEARN + 3600)
+    assert found.grade == "medium"
+    assert watch.see(ack("00:21:5c:00:00:09", "192.0.2.140"), LEARN + 4200) == []
+
+
+def test_what_is_made_for_attacks_says_so_twice() -> None:
+    watch = Watch(NewDevice(Vouched()))
+    grades = {}
+    for n, (mac, name) in enumerate((
+        ("00:13:37:a5:01:02", "Pineapple.lan"), ("b8:27:eb:00:00:07", "kali"), ("b8:27:eb:00:00:08", "ronda-dkc"),
+        ("3c:52:82:00:00:09", "kali"), ("00:13:37:00:00:10", "tamu"), ("dc:a6:32:00:00:11", "kalimantan"), ("da:13:37:00:00:12", "kali"),
+    )):  # fmt: skip
+        grades[mac, name] = [(f.grade, f.confirmed, f.confidence) for f in watch.see(ack(mac, "192.0.2.140", name), 100.0 + n)]
+    bad = [("high", True, "likely")]
+    assert [found for found in grades.values() if found] == [bad, bad]
+    assert grades["00:13:37:a5:01:02", "Pineapple.lan"] == grades["b8:27:eb:00:00:07", "kali"] == bad
+    assert len(watch.see(ack("b8:27:eb:00:00:07", "192.0.2.140", "kali"), 100.0 + LEARN)) == 1, "one that was there first is told again"
+
+
 def test_two_frames_or_three_in_a_moment_are_nobody_yet_a_lease_is_somebody() -> None:
     watch = settled()
     for i in range(20):
