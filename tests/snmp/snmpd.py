@@ -33,7 +33,7 @@ NAMES = {
 }  # fmt: skip
 TABLE: Oid = (1, 3, 6, 1, 4, 1, 8072, 9999, 9999, 1, 1)  # netSnmpPlaypen: for whatever one likes
 # A GET of sysUpTime.0 in version 1, with the community above: what tells that it has begun to answer.
-HELLO = bytes.fromhex("3027 020100 0407") + COMMUNITY.encode() + bytes.fromhex("a019 020101 020100 020100 300e300c06082b060102010103000500")
+HELLO = bytes.fromhex("3027 020100 0407") + COMMUNITY.encode() + bytes.fromhex("a019020101020100020100300e300c06082b060102010103000500")
 
 
 class Snmpd:
