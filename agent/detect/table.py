@@ -22,6 +22,7 @@ from agent.detect.scans import PortScan
 from agent.detect.service import ServiceLost
 from agent.detect.storms import BroadcastStorm
 from agent.detect.sweeps import ArpSweep
+from agent.detect.traps import TrapAuthFailure, TrapColdStart, TrapLinkDown
 from agent.detect.tripwires import Tripwire
 
 LAN: tuple[Callable[[Vouched], Detector], ...] = (  # a detector's class; made anew for each task
@@ -62,4 +63,9 @@ SYSLOG: tuple[Callable[[Vouched], Detector], ...] = (
     RouterChanged,
     RouterScanned,
     RouterSilent,
+)
+TRAPS: tuple[Callable[[Vouched], Detector], ...] = (
+    TrapAuthFailure,
+    TrapLinkDown,
+    TrapColdStart,
 )
