@@ -40,7 +40,8 @@ DECIDED = frozenset(("finding_accepted", "evidence_held", "evidence_released", "
 DEDUP = "ronda.dedup_key"  # "<rule> <key>": as a whole
 FREE = (
     "event.", "rule.", "observer.", "threat.", "process.name", "package.", "service.", "network.transport", "ronda.state", "ronda.grade",
-    "ronda.confidence", "ronda.advice_id", "ronda.suppressed_by", "ronda.suppressed_until", "ronda.evidence", "ronda.more",
+    "ronda.confidence", "ronda.device", "ronda.via", "ronda.areas", "ronda.advice_id", "ronda.suppressed_by", "ronda.suppressed_until",
+    "ronda.evidence", "ronda.more",
 )  # fmt: skip
 SHORTEST = 3  # characters of a name that is looked for elsewhere: shorter ones stand in every word
 _MAC = re.compile(r"(?<![0-9A-Za-z:-])[0-9A-Fa-f]{2}(?:[:-][0-9A-Fa-f]{2}){5}(?![0-9A-Za-z]|[:-][0-9A-Fa-f])")

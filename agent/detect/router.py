@@ -131,7 +131,7 @@ class RouterLoginFailures(OfLog):
 def _of_login(rule: Rule, seen: RouterLogin, tries: _Tries, grade: Grade, words: str, times: int) -> Finding:
     """Each line is a witness of its own: many confirm each other."""
     fields = {
-        "observer.name": seen.device, "user.name": seen.user, "ronda.via": seen.via, "ronda.written": seen.written,
+        "ronda.device": seen.device, "user.name": seen.user, "ronda.via": seen.via, "ronda.written": seen.written,
         "ronda.failures": str(tries.failures), "ronda.accounts": str(len(tries.users)), "event.outcome": "failure", **who(seen.source),
     }  # fmt: skip
     key = f"{seen.device} {seen.source}"
@@ -168,7 +168,7 @@ class RouterLogins(OfLog):
         if not why:
             return ()
         fields = {
-            "observer.name": seen.device, "user.name": seen.user, "ronda.via": seen.via, "ronda.written": seen.written,
+            "ronda.device": seen.device, "user.name": seen.user, "ronda.via": seen.via, "ronda.written": seen.written,
             "ronda.new_source": _said(new), "ronda.in_hours": _said(seen.in_hours), "event.outcome": "success", **who(seen.source),
         }  # fmt: skip
         words = f"somebody logged in to a router {' and '.join(why)}"
@@ -240,7 +240,7 @@ class RouterChanged(OfLog):
         grade: Grade = "low" if seen.via == "script" else "high" if seen.area in GRAVE else "medium"
         words = "a router's configuration was changed" + (": what protects the office's network" if grade == "high" else "")
         fields = {
-            "observer.name": seen.device, "user.name": seen.user, "ronda.via": seen.via, "ronda.written": seen.written,
+            "ronda.device": seen.device, "user.name": seen.user, "ronda.via": seen.via, "ronda.written": seen.written,
             "ronda.areas": ",".join(areas), "ronda.change": seen.text, **who(seen.source),
         }  # fmt: skip
         found = Finding(self.rule.name, key, grade, "likely", words, confirmed=True, fields=fields, source=seen.source[:64])
@@ -294,7 +294,7 @@ class RouterScanned(OfLog):
         near = seen.inside is True
         words = "a router's firewall refused one source many ports: somebody looks for open ones" + (" from within" if near else "")
         fields = {
-            "observer.name": seen.device, "network.transport": seen.protocol, "destination.ip": seen.target,
+            "ronda.device": seen.device, "network.transport": seen.protocol, "destination.ip": seen.target,
             "ronda.ports": str(len(row.seen)), "destination.port": ",".join(str(port) for port in sorted(row.seen)[:16]), **who(source),
         }  # fmt: skip
         grade: Grade = "medium" if near else "info"
@@ -372,7 +372,7 @@ class RouterSilent(OfLog):
         over, was = voice.open, at - voice.heard
         voice.hear(at)
         voice.open = False
-        fields = {"observer.name": device, "ronda.silent_seconds": f"{was:.0f}"}
+        fields = {"ronda.device": device, "ronda.silent_seconds": f"{was:.0f}"}
         words = "a device of which logs are expected speaks again"
         return [Finding(self.rule.name, device, "info", "certain", words, "closed", fields=fields)] if over else ()
 
@@ -382,7 +382,7 @@ class RouterSilent(OfLog):
             limit = voice.limit() if not voice.open and at - voice.heard > SHORTEST else math.inf
             if at - voice.heard > limit:
                 voice.open = True
-                fields = {"observer.name": device, "ronda.usual_seconds": f"{limit:.0f}"}
+                fields = {"ronda.device": device, "ronda.usual_seconds": f"{limit:.0f}"}
                 words = "a device of which logs are expected tells nothing any more"
                 yield Finding(self.rule.name, device, "medium", "likely", words, confirmed=True, fields=fields)
 

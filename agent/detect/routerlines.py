@@ -42,7 +42,12 @@ _WHO = re.compile(
     r"(?P<via>[\w-]{1,40})(?:\((?P<inner>[\w-]{1,20})\))?:(?P<user>[^@/]{0,100})(?:@(?P<host>[^/\s]{1,100}))?(?:/\S{0,100})?\Z"
 )
 _PATH = re.compile(r"(?:\*\w{1,12} = )?/?(?P<path>[a-z][a-z0-9 /-]{2,60})")
-_SECRET = re.compile(r"(?i)((?:\w*(?:password|passphrase|secret|psk|-key|private|community)[\w-]*)=)(?:\"(?:[^\"\\]|\\.)*\"?|\S+)")
+# Of a command's values only these are shown: others are people's names, comments, passwords, scripts.
+_PLAIN = (
+    r"(?:yes|no|any|all|auto|none|accept|drop|reject|input|forward|output|srcnat|dstnat|masquerade|redirect|tcp|udp|icmp|full|read|write"
+)
+_VALUE = re.compile(rf"(?P<name>[\w-]+=)(?!{_PLAIN}|[\d.:/,a-f-]+)(?:[\s)]|\Z))(?:\"(?:[^\"\\]|\\.)*\"?|[^\s\"]+)")
+_NAMED = re.compile(r"<[^>]*>?|(?<=^user )\S.*(?= (?:added|changed|removed)$)")
 
 # First words that decide, in their order: of the command's path where there is one, else of what the line says was changed.
 _AREAS: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
@@ -179,8 +184,8 @@ def _change(text: str, device: str, when: str) -> RouterChange | None:
         return None
     command = (by["command"] or "").removesuffix(")")
     user, source, via = _who(by["who"])
-    shown = _SECRET.sub(r"\1***", f"{what}: {command}" if command else what)[:MAX_TEXT]
-    return RouterChange(device, user[:MAX_NAME], source, via, _area(what, command), shown, when[:MAX_NAME])
+    shown = _NAMED.sub("…", what) + (": " + _VALUE.sub(r"\g<name>…", command) if command else "")
+    return RouterChange(device, user[:MAX_NAME], source, via, _area(what, command), shown[:MAX_TEXT], when[:MAX_NAME])
 
 
 def _who(text: str) -> tuple[str, str, str]:

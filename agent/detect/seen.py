@@ -402,7 +402,7 @@ class RouterLogin(NamedTuple):
 class RouterChange(NamedTuple):
     """A line of a router's log: its configuration was changed. `area`: user service firewall dns script scheduler ... or "other".
 
-    source, written: as RouterLogin's; text: what was done, without passwords
+    source, written: as RouterLogin's; text: what was done, without names and passwords
     """
 
     device: str

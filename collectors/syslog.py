@@ -1,0 +1,235 @@
+"""syslog: what the office's routers and switches tell in their logs. The detectors are in agent/detect/router.py.
+
+    collectors:
+      syslog: [{listen: "0.0.0.0:514", senders: {router: gateway, switch-1: 192.0.2.2}, admins: [192.0.2.10]}]
+
+UDP and TCP, RFC 3164 as routers really send it and RFC 5424. Who isn't in `senders` is refused and counted. By default it listens on
+loopback, where nobody but this box can send: name the office's own address, or 0.0.0.0; for port 514 see docs/operations. Failed logins
+are told whoever makes them, those of `admins` too; that they came in is only told of others.
+
+Law: messages are read and forgotten: only what a detector finds is kept. The time of a message is when it came; what its sender wrote is a
+field, since routers say 1970. All decisions are the detectors', which are pure. Addresses and names are in events only, never in labels.
+"""
+
+import collections
+import dataclasses
+import datetime
+import math
+import re
+import zoneinfo
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import Annotated, Literal, TypeAlias
+
+from agent import cases
+from agent.cases import PLAUSIBLE, Cases, SuppressConfig
+from agent.collector import Env, Kind, TaskConfig, Watcher
+from agent.detect import casebook, patrol, routerlines, seen
+from agent.detect.model import Vouched
+from agent.detect.patrol import Patrol
+from agent.detect.router import RouterSilent
+from agent.detect.table import SYSLOG
+from agent.devicelog import REASONS, Receiver
+from agent.model import Event, Metric, Sample
+from agent.sockets import parse_address
+from agent.structure import IpAddress, Listen, Scalar, Slug, parse_ip
+from agent.wire import rfc3164
+from agent.wire.rfc5424 import SyslogError
+
+TURN = 1.0  # seconds
+GATEWAYS = 10.0  # seconds between two looks at who is the gateway
+MAX_SENDERS = 64
+DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
+
+MESSAGES = Metric("ronda_devicelog_messages_total", "Messages of a device's log that were read.", "counter", ("sender",))
+REFUSED = Metric(
+    "ronda_devicelog_refused_total", "Messages that were not: of strangers, unreadable, too many, too long.", "counter", ("reason",)
+)
+LAST = Metric("ronda_devicelog_last_timestamp_seconds", "When a device last told something; absent until it does.", labels=("sender",))
+FAILED = Metric("ronda_devicelog_login_failures_total", "Tries to log in to a router that failed, as it tells.", "counter", ("via",))
+CHANGES = Metric("ronda_devicelog_changes_total", "Changes of a router's configuration, as it tells.", "counter", ("area",))
+DROPS = Metric("ronda_devicelog_firewall_drops_total", "First contacts that a router's firewall tells of.", "counter", ("side",))
+METRICS = (MESSAGES, REFUSED, LAST, FAILED, CHANGES, DROPS, *patrol.METRICS, *cases.METRICS)
+RULES = tuple(make(Vouched()).rule.name for make in SYSLOG)
+SIDES = {True: "inside", False: "outside", None: "unknown"}
+
+
+def _sender(text: str) -> str:
+    return text if text == "gateway" else parse_ip(text)
+
+
+def _hours(text: str) -> str:
+    found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", text, re.ASCII)
+    if not found or not found[1] + found[2] < found[3] + found[4] <= "2400":
+        raise ValueError
+    return text
+
+
+Sender = Annotated[str, Scalar("a sender", _sender, "an address, e.g. 192.0.2.1, or gateway")]
+Hours = Annotated[str, Scalar("working hours", _hours, "e.g. 07:00-18:00, begin and end on one day")]
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(TaskConfig):
+    """`senders`: name → address, or `gateway`. `admins`: from where routers are looked after. `hours`, `days`: when people work there."""
+
+    listen: Listen = "127.0.0.1:5514"
+    senders: dict[Slug, Sender]
+    admins: list[IpAddress] = dataclasses.field(default_factory=list)
+    scanners: list[IpAddress] = dataclasses.field(default_factory=list)
+    hours: Hours = "07:00-18:00"
+    days: list[Day] = dataclasses.field(default_factory=lambda: list(DAYS[:6]))  # type: ignore[arg-type]  # they are Days
+    suppress: list[SuppressConfig] = dataclasses.field(default_factory=list)
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        yield from super().problems()
+        if not 0 < len(self.senders) <= MAX_SENDERS:
+            yield "senders", f"are one to {MAX_SENDERS}: whose logs are awaited"
+        host = self.listen.rpartition(":")[0].strip("[]")
+        if host and not parse_address(host):
+            yield "listen", "is not an address of this box and a port (try 0.0.0.0:514)"
+        twice = [a for a, n in collections.Counter(self.senders.values()).items() if n > 1]
+        if twice:
+            yield "senders", f"{twice[0]} stands there twice: its messages can be one sender's only"
+        for n, entry in enumerate(self.suppress):
+            if entry.rule not in RULES:
+                yield f"suppress[{n}].rule", f"{entry.rule!r} is no rule of syslog: {', '.join(sorted(RULES))}"
+
+    def vouched(self) -> Vouched:
+        return Vouched(scanners=frozenset(self.scanners), admins=frozenset(self.admins))
+
+
+def in_hours(wall: float, timezone: str, hours: str, days: Sequence[str]) -> bool | None:
+    """Whether people work then; None: this clock knows nothing yet."""
+    if wall < PLAUSIBLE:
+        return None
+    local = datetime.datetime.fromtimestamp(wall, zoneinfo.ZoneInfo(timezone))
+    begin, end = hours.split("-")
+    return DAYS[local.weekday()] in days and begin <= f"{local:%H:%M}" < end
+
+
+class Counts:
+    """The numbers beside the cases; they outlive a restart of `watch`."""
+
+    def __init__(self, senders: Iterable[str]) -> None:
+        self.messages = collections.Counter(dict.fromkeys(senders, 0))
+        self.refused = collections.Counter(dict.fromkeys(REASONS, 0))
+        self.last: dict[str, float] = {}
+        self.failed = collections.Counter(dict.fromkeys(routerlines.VIAS, 0))
+        self.changes = collections.Counter(dict.fromkeys(routerlines.AREAS, 0))
+        self.drops = collections.Counter(dict.fromkeys(SIDES.values(), 0))
+
+    def see(self, told: routerlines.Told) -> None:
+        if isinstance(told, seen.RouterChange):
+            self.changes[told.area] += 1
+        elif isinstance(told, seen.RouterDrop):
+            self.drops[SIDES[told.inside]] += 1
+        elif not told.success:
+            self.failed[told.via] += told.times
+
+    def samples(self) -> Iterator[Sample]:
+        for metric, counts in (
+            (MESSAGES, self.messages), (REFUSED, self.refused), (FAILED, self.failed), (CHANGES, self.changes), (DROPS, self.drops),
+        ):  # fmt: skip
+            for label, count in counts.items():
+                yield metric(count, label)
+        for sender, at in self.last.items():
+            yield LAST(at, sender)
+
+
+class SyslogWatcher:
+    """The Watcher."""
+
+    def __init__(self, config: Config, env: Env) -> None:
+        self._config, self._env, self.counts = config, env, Counts(config.senders)
+        self.ports: list[int] = []
+
+    async def watch(self) -> AsyncIterator[Sequence[Sample | Event]]:
+        """Yields a picture each interval and at each word of a detector. Raises OSError: could not listen."""
+        clock = self._env.clock
+        detectors = [make(self._config.vouched()) for make in SYSLOG]
+        kept = Cases(self._env, "syslog", [d.rule for d in detectors], self._config.suppress)
+        ears = Ears(self._config, self._env, Patrol(detectors, kept.book), self.counts)
+        receiver = Receiver(self._config.listen, ears.hear, clock, self.counts.refused)
+        self.ports, due, able = receiver.ports, 0.0, frozenset[str]()
+        try:
+            await kept.begin(ears.patrol)
+            while True:
+                receiver.check()
+                receiver.senders = ears.senders()
+                ears.patrol.tick(clock.monotonic(), clock.now())
+                events, before, able = await kept.turn(ears.patrol), able, ears.able()
+                if events or able != before or clock.monotonic() >= due:
+                    due = clock.monotonic() + self._config.interval - TURN / 2
+                    yield [*self.counts.samples(), *ears.patrol.samples(able), *kept.samples(), *events]
+                await clock.sleep(_until_next(clock.monotonic()))
+        finally:
+            try:
+                await receiver.close()
+            finally:
+                await kept.end(ears.patrol)
+
+
+def _until_next(now: float) -> float:
+    """Turns lie on whole seconds, as the scheduler's slots: tasks share wake-ups."""
+    return max(0.05, math.floor(now) + TURN - now)
+
+
+class Ears:
+    """Messages → observations for the patrol."""
+
+    def __init__(self, config: Config, env: Env, patrol_: Patrol, counts: Counts) -> None:
+        self._config, self._env, self.patrol, self._counts = config, env, patrol_, counts
+        self._lines = routerlines.Reader()
+        self._senders: Mapping[str, str] = {}
+        self._due = -math.inf
+
+    def senders(self) -> Mapping[str, str]:
+        """Address → name. Whoever is the gateway now has the gateway's name, unless its address has one of its own."""
+        at = self._env.clock.monotonic()
+        if at >= self._due:
+            self._due = at + GATEWAYS
+            by_gateway = [name for name, address in self._config.senders.items() if address == "gateway"]
+            gateways = [gateway.partition("%")[0] for gateway in self._env.net.gateways()] if by_gateway else []
+            own = {address: name for name, address in self._config.senders.items() if address != "gateway"}
+            self._senders = {**{address: name for name in by_gateway for address in gateways}, **own}
+        return self._senders
+
+    def hear(self, sender: str, data: bytes) -> bool:
+        """Whether it could be read."""
+        at, wall = self._env.clock.monotonic(), self._env.clock.now()
+        try:
+            message = rfc3164.read(data)
+        except SyslogError:
+            return False
+        self._counts.messages[sender] += 1
+        self._counts.last[sender] = wall
+        self.patrol.see(seen.DeviceHeard(sender), at, wall)
+        for told in self._lines.read(message, sender, at):
+            self._counts.see(told)
+            if isinstance(told, seen.RouterLogin):
+                told = told._replace(in_hours=in_hours(wall, self._env.timezone, self._config.hours, self._config.days))
+            self.patrol.see(told, at, wall)
+        return True
+
+    def able(self) -> frozenset[str]:
+        """As detectors know it (their `coverage`): "devicelog" where one speaks, "devicelog_all" where all do."""
+        silent = next(d for d in self.patrol.detectors.values() if isinstance(d, RouterSilent))
+        speaking = silent.speaking & self._config.senders.keys()
+        every = {"devicelog_all"} if len(speaking) == len(self._config.senders) else set()
+        return frozenset({"devicelog"} | every if speaking else ())
+
+
+def glance(samples: Sequence[Sample]) -> str:
+    """`1 dari 2 perangkat terdengar, tidak ada temuan`."""
+    senders = len([s for s in samples if s.metric is MESSAGES])
+    heard = len([s for s in samples if s.metric is LAST])
+    active = sum(s.value for s in samples if s.metric is casebook.ACTIVE)
+    return f"{heard} dari {senders} perangkat terdengar, {f'{active:.0f} temuan' if active else 'tidak ada temuan'}"
+
+
+def build(config: Config, env: Env) -> Watcher:
+    return SyslogWatcher(config, env)
+
+
+KIND = Kind(name="syslog", config=Config, metrics=METRICS, build=build, events=RULES, glance=glance)
