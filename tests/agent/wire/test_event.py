@@ -148,8 +148,8 @@ def test_many_lines_are_packed_and_unpacked(n):
     ("body", "encoding"),
     [
         (b"x", "gzip"),
-        (gzip.compress(b"x" * 100)[:-9], "gzip"),
-        (gzip.compress(bytes(codec.MAX_BODY + 1)), "gzip"),
+        (gzip.compress(b"x" * 100, mtime=0)[:-9], "gzip"),
+        (gzip.compress(bytes(codec.MAX_BODY + 1), mtime=0), "gzip"),
         (bytes(codec.MAX_BODY + 1), ""),
         (b"x", "snappy"),
     ],
