@@ -8,6 +8,7 @@ import dataclasses
 import hashlib
 import json
 import os
+import re
 import socket
 import stat
 import struct
@@ -154,6 +155,8 @@ class Watched:
 
     def _packaged(self, path: str, full: Path, digest: str) -> bool | None:
         assert self._owned
+        if mounts_a_snap(path, full):
+            return True
         name = plain("/" + path)
         if (known := self._owned.sums.get(name)) is None:
             return True if name in self._owned.owned and full.is_symlink() else None
@@ -167,6 +170,35 @@ class Watched:
 
 
 UNREAD = "stat:"  # how the digest of a file that may not be read begins
+
+
+# snapd writes a unit for each revision of each snap, several a week by itself, and dpkg knows none of them. Such a unit mounts a snap's
+# file and starts nothing; it is as brought only with snapd's name and not one line beside these. A snap's services are told as others are.
+SNAP = re.compile(r"etc/systemd/system/(?:[a-z.-]+\.target\.wants/)?(snap-[A-Za-z0-9\\]+(?:-[A-Za-z0-9\\]+)*-x?[0-9]+\.mount)")
+SNAP_LINES = re.compile(
+    r"\[(?:Unit|Mount|Install)\]|"
+    r"Description=Mount unit for [a-z0-9-]+(?:, revision x?[0-9]+)?(?: via [a-z-]+)?|"
+    r"(?:Before|After)=(?:snapd\.service|snapd\.mounts(?:-pre)?\.target|local-fs(?:-pre)?\.target|zfs-mount\.service)|"
+    r"What=/var/lib/snapd/snaps/[a-z0-9-]+_x?[0-9]+\.snap|Where=(?:/var/lib/snapd)?/snap/[a-z0-9-]+/x?[0-9]+|"
+    r"Type=(?:squashfs|fuse\.squashfuse|fuse\.snapfuse)|"
+    r"Options=(?:nodev|ro|nosuid|allow_other|x-gdu\.hide|x-gvfs-hide)(?:,(?:nodev|ro|nosuid|allow_other|x-gdu\.hide|x-gvfs-hide))*|"
+    r"LazyUnmount=yes|DirectoryMode=0755|WantedBy=(?:multi-user|snapd\.mounts)\.target|"
+)
+
+
+def mounts_a_snap(path: str, full: Path) -> bool:
+    """Whether it is a unit of snapd's that mounts a snap, or the link by which that starts."""
+    named = SNAP.fullmatch(path)
+    if not named:
+        return False
+    try:
+        if full.is_symlink():
+            return str(full.readlink()) == f"/etc/systemd/system/{named[1]}"
+        with full.open("rb") as f:
+            text = f.read(4096).decode("ascii")
+    except (OSError, UnicodeDecodeError):
+        return False
+    return len(text) < 4096 and "What=" in text and all(SNAP_LINES.fullmatch(line) for line in text.split("\n"))
 
 
 def _watched(path: str) -> bool:

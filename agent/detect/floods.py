@@ -1,7 +1,8 @@
 """flood: so much comes in that this box, or its line, may not stand it.
 
 Law: rates of the kernel's and the capture's counters, each against its own past: above max(50/s, ten times its 99th percentile) for HOLD
-seconds, which finds a flood within 15 s and lets a burst of a few seconds pass. Two counters that agree confirm it, or LONG seconds of one.
+seconds (while its past is short: above 50/s), which finds a flood within 15 s and lets a burst of a few seconds pass. Two counters that
+agree confirm it, or LONG seconds of one.
 A scan isn't a flood: its contacts (a sample, for a flood drowns the capture) come from few addresses and go to ever other ports. Sources of
 a flood are invented: nobody is accused. It says itself when it is over, once nothing was above for CALM seconds.
 """
@@ -19,7 +20,8 @@ from agent.detect.telling import Telling
 
 LEAST, TIMES, MOST = 50.0, 10.0, 5000.0  # a second; the most: else a slow attacker teaches it everything
 HOLD, LONG, CALM = 8.0, 30.0, 60.0
-LEVEL = 64.0  # half-open connections: a number, not a rate
+LEVEL, LEVEL_MOST = 64.0, 128.0  # half-open connections: a number, not a rate; a slow flood's rise must not become what is usual
+LOOKS = 300  # until so many, a rate's own past says nothing: who starts in a flood would learn it
 TCP = ("contacts", "ListenDrops", "ListenOverflows", "TCPReqQFullDoCookies", "SyncookiesSent", "half_open")
 UDP = ("NoPorts", "InErrors", "RcvbufErrors")
 SAMPLE, BINS, FADE = 256, 48, 100_000  # contacts looked at between two counts; classes of rates; looks after which the old weigh half
@@ -30,6 +32,9 @@ class _Past:
     """How often which rate was seen, in classes of half a power of two."""
 
     bins: list[int] = dataclasses.field(default_factory=lambda: [0] * BINS)
+
+    def enough(self) -> bool:
+        return sum(self.bins) >= LOOKS
 
     def add(self, rate: float) -> None:
         self.bins[min(BINS - 1, int(2 * math.log2(1 + rate)))] += 1
@@ -123,8 +128,9 @@ class Flood(Plain):
             yield from self._telling.say(self._finding(which, state, above, rates, sample, at), at)
 
     def _limit(self, name: str) -> float:
-        least = LEVEL if name == "half_open" else LEAST
-        return min(max(least, TIMES * self._past[name].p99()), MOST)
+        least, most = (LEVEL, LEVEL_MOST) if name == "half_open" else (LEAST, MOST)
+        past = self._past[name]
+        return min(max(least, TIMES * past.p99()), most) if past.enough() else least
 
     def _harmless(self, sample: list[Contact]) -> bool:
         """Our own connections, or a scan: few addresses, ever other ports."""

@@ -1,13 +1,15 @@
 """new_listener: a program waits for strangers on this box that did not before.
 
 Law: the first look is what is so. A program is known by protocol, port and path, so that it may restart; sockets of clients (UDP on ports
-that the kernel gives away) are none. Two looks agree before anything is said.
+that the kernel gives away) are none. Two looks agree before anything is said. What was told and comes again within a day isn't told again
+(many wait for some minutes only, again and again), unless it is grave; a day after it was first seen it is known.
 """
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar
 
+from agent.detect.ground import seconds
 from agent.detect.model import Coverage, Finding, Grade, Plain, Rule, Said, Vouched
 from agent.detect.seen import Listener, Listeners
 
@@ -31,6 +33,8 @@ class NewListener(Plain):
     def __init__(self, vouched: Vouched = Vouched()) -> None:  # noqa: ARG002, B008  (the table's)
         self._known: set[Key] | None = None
         self._new: dict[Key, tuple[float, int]] = {}  # since when, in how many looks; told from the second
+        self._left: dict[Key, tuple[float, float]] = {}  # told, and gone: since when it was new, and when it went
+        self._now = 0.0
 
     def coverage(self, able: frozenset[str]) -> Coverage:
         if "sockets" not in able:
@@ -38,18 +42,20 @@ class NewListener(Plain):
         return Coverage(1.0) if "programs" in able else Coverage(0.5, "programs_unreadable")
 
     def see(self, seen: Listeners, at: float) -> Iterable[Said]:
+        self._now = at
         now = {key_of(listener): listener for listener in seen.listeners if counts(listener)}
         if self._known is None:
             self._known = set(list(now)[:MAX_KNOWN])
             return ()
-        return [*self._opened(now, at), *self._gone(now)]
+        self._left = {key: (since, went) for key, (since, went) in self._left.items() if at - went < KNOWN_AFTER}
+        return [*self._opened(now, at), *self._gone(now, at)]
 
     def _opened(self, now: Mapping[Key, Listener], at: float) -> Iterator[Finding]:
         known = self._known if self._known is not None else set()
         for key, listener in now.items():
             if key in known or _same_but_unread(key, known):
                 continue
-            since, looks = self._new.get(key, (at, 0))
+            since, looks = self._new.get(key) or self._again(key, listener) or (at, 0)
             if key in self._new or len(self._new) < MAX_NEW:
                 self._new[key] = since, looks + 1
             if looks == 1:
@@ -59,13 +65,21 @@ class NewListener(Plain):
                 del self._new[key]
                 yield self._closed(key, "what waits for strangers has done so for a day: it counts as known")
 
-    def _gone(self, now: Mapping[Key, Listener]) -> Iterator[Finding]:
+    def _again(self, key: Key, listener: Listener) -> tuple[float, int] | None:
+        """What was told within the day and comes again has been told; what is grave is told each time."""
+        left = self._left.pop(key, None)
+        return (left[0], 2) if left and not _grave(listener) else None
+
+    def _gone(self, now: Mapping[Key, Listener], at: float) -> Iterator[Finding]:
         for key in [k for k in self._new if k not in now]:
-            if self._new.pop(key)[1] >= 2:
+            since, looks = self._new.pop(key)
+            if looks >= 2:
+                if len(self._left) < MAX_NEW:
+                    self._left[key] = since, at
                 yield self._closed(key, "what waited for strangers is gone")
 
     def _finding(self, key: Key, listener: Listener) -> Finding:
-        grade: Grade = "high" if listener.program.startswith(HASTY) or listener.program.endswith(" (deleted)") else "medium"
+        grade: Grade = "high" if _grave(listener) else "medium"
         fields = {"network.transport": listener.protocol, "server.port": str(listener.port), "server.ip": listener.address}
         fields |= {"process.executable": listener.program} if listener.program else {}
         fields |= {"user.id": str(listener.user)} if listener.user >= 0 else {}
@@ -77,11 +91,20 @@ class NewListener(Plain):
 
     def remember(self) -> Mapping[str, Any]:
         told = sorted(key for key, (_, looks) in self._new.items() if looks > 1)
-        return {"known": sorted(self._known), "new": told} if self._known is not None else {}
+        left = [[*key, round(self._now - since), round(self._now - went)] for key, (since, went) in sorted(self._left.items())]
+        return {"known": sorted(self._known), "new": told, "left": left} if self._known is not None else {}
 
     def recall(self, said: Mapping[str, Any], at: float) -> None:
         self._known, new = ({Key((str(a), str(b), str(c))) for a, b, c in said[name][:MAX_KNOWN]} for name in ("known", "new"))
         self._new = dict.fromkeys(new, (at, 2))
+        left = [(Key((str(a), str(b), str(c))), at - seconds(since), at - seconds(went)) for a, b, c, since, went in said.get("left", [])]
+        self._left = {key: (since, went) for key, since, went in left[:MAX_NEW]}
+        self._now = at
+
+
+def _grave(listener: Listener) -> bool:
+    """Started from where anybody may write, or from a file that is gone."""
+    return listener.program.startswith(HASTY) or listener.program.endswith(" (deleted)")
 
 
 def counts(listener: Listener) -> bool:

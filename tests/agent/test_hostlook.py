@@ -85,6 +85,44 @@ def test_what_its_package_brought_is_told_from_what_was_changed(tmp_path: Path) 
     assert files["/etc/systemd/system/x.service"].packaged is None
 
 
+SNAP_UNIT = """[Unit]
+Description=Mount unit for core20, revision 2318
+After=snapd.mounts-pre.target
+Before=snapd.mounts.target
+
+[Mount]
+What=/var/lib/snapd/snaps/core20_2318.snap
+Where=/snap/core20/2318
+Type=squashfs
+Options=nodev,ro,x-gdu.hide,x-gvfs-hide
+LazyUnmount=yes
+
+[Install]
+WantedBy=snapd.mounts.target
+WantedBy=multi-user.target
+"""
+
+
+def test_snapds_own_mounts_are_as_brought_and_nothing_that_only_looks_like_one(tmp_path: Path) -> None:
+    system = "etc/systemd/system/"
+    good = put(tmp_path, f"{system}snap-core20-2318.mount", SNAP_UNIT)
+    wants = tmp_path / f"{system}multi-user.target.wants"
+    wants.mkdir()
+    (wants / good.name).symlink_to(f"/{system}{good.name}")
+    (wants / "snap-evil-1.mount").symlink_to("/tmp/evil.mount")
+    put(tmp_path, f"{system}snap-gtk-1.mount", SNAP_UNIT + "[Service]\nExecStart=/tmp/x\n")
+    put(tmp_path, f"{system}snap-gtk-2.mount", SNAP_UNIT.replace("/var/lib/snapd/snaps/", "/tmp/"))
+    put(tmp_path, f"{system}snap-gtk-3.mount", SNAP_UNIT.replace("nodev,ro", "dev,exec"))
+    put(tmp_path, f"{system}snap.gtk.daemon.service", SNAP_UNIT)
+    put(tmp_path, f"{system}backup.mount", SNAP_UNIT)
+    files = look(tmp_path, "persistence").files
+    assert {path for path, state in files.items() if state.packaged} == {
+        f"/{system}{good.name}",
+        f"/{system}multi-user.target.wants/{good.name}",
+    }
+    assert len(files) == 8
+
+
 def test_fifos_links_and_giants_are_not_followed(tmp_path: Path) -> None:
     put(tmp_path, "etc/crontab", "x" * (3 << 20))
     os.mkfifo(tmp_path / "etc/ld.so.preload")

@@ -1,5 +1,6 @@
 """Listeners, firewall, updates, clock, root disk, USB: each true case with its benign twin."""
 
+import json
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -82,6 +83,18 @@ def test_after_a_day_it_is_known() -> None:
     detector = NewListener()
     assert looks(detector, (SSH,), (SSH, nc()), (SSH, nc()), (SSH, nc()), step=KNOWN_AFTER / 2 + 1)[-1][2] == "closed"
     assert looks(detector, (SSH,), (SSH, nc()), (SSH, nc()), start=9 * DAY) == []
+
+
+def test_what_comes_and_goes_is_told_once_a_day_also_over_a_restart_and_what_is_grave_each_time() -> None:
+    detector, half_hour = NewListener(), 1800.0
+    visits = [those for _ in range(20) for those in ((SSH, nc()), (SSH, nc()), (SSH,))]
+    assert [state for _, _, state in looks(detector, (SSH,), *visits, step=half_hour / 3)].count("open") == 1
+    later = NewListener()
+    later.recall(json.loads(json.dumps(detector.remember())), 50.0)
+    assert [s for _, _, s in looks(later, (SSH, nc()), (SSH, nc()), (SSH,), start=100.0)] == ["closed"]
+    assert [s for _, _, s in looks(later, (SSH, nc()), (SSH, nc()), start=2 * KNOWN_AFTER)] == ["open"]
+    hasty = nc()._replace(program="/tmp/x")
+    assert [s for _, _, s in looks(NewListener(), (), (hasty,), (hasty,), (), (hasty,), (hasty,))] == ["open", "closed", "open"]
 
 
 def test_listeners_outlive_a_restart_known_or_open() -> None:

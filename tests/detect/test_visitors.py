@@ -162,6 +162,20 @@ def test_a_flood_is_found_within_fifteen_seconds_and_told_once_and_ends() -> Non
     assert [f.state for f in (*flood(watch, 70, contacts=1.0, half_open=0.0), *watch.findings[-1:])][-1] == "closed"
 
 
+def rise(watch: Watch, each: float) -> list[Finding]:
+    """So many half-open connections more each second, of which each lasts a minute; nothing else shows it."""
+    return [f for second in range(1, 79) for f in flood(watch, 1, half_open=min(each * second, each * 63, 256.0))]
+
+
+def test_a_slow_flood_is_no_habit_of_a_box_that_has_just_started_nor_of_an_old_one() -> None:
+    for each in (4.0, 25.0):
+        fresh = Watch(Flood(Vouched()))
+        assert [f.confirmed for f in rise(fresh, each)] == [False, True]
+        old = calm()
+        flood(old, 400, contacts=2.0, half_open=2.0)
+        assert [f.confirmed for f in rise(old, each)][-1:] == [True]
+
+
 def test_a_burst_and_a_slow_trickle_are_none() -> None:
     watch = calm()
     assert flood(watch, 6, contacts=3_000.0) == []
