@@ -2,7 +2,7 @@
 
 Law: the four contents that Perban BSSN 1/2024 article 15 asks for: contact, description, chronology, impact. Nothing of an event's fields
 is told but its grade, state, confidence and count: no address, MAC or name, not even a pseudonym. The words are those of the alerts
-(alerts/rules/lan.yaml, guard.yaml). A person completes what stands in [brackets], decides, and sends: Ronda sends nothing.
+(alerts/rules/lan.yaml, guard.yaml, syslog.yaml). A person completes what stands in [brackets], decides, and sends: Ronda sends nothing.
 """
 
 import argparse
@@ -35,7 +35,7 @@ SOON = 86400.0  # seconds: what else happened there a day before and after
 def texts(directory: Path | None = None) -> dict[str, Mapping[str, str]]:
     """By rule of a detector: what its alert says."""
     found: dict[str, Mapping[str, str]] = {}
-    for name in ("lan", "guard"):
+    for name in ("lan", "guard", "syslog"):
         source = yaml.safe_load(((directory or shipped("alerts") / "rules") / f"{name}.yaml").read_text(encoding="utf-8"))
         for rule in (rule for group in source["groups"] for rule in group["rules"]):
             found.setdefault(rule["expr"].partition('rule="')[2].partition('"')[0], rule["annotations"])

@@ -276,7 +276,7 @@ def test_the_question_is_asked_in_the_same_breath(tmp_path: Path) -> None:
 # --- findings of detectors ------------------------------------------------------------------------------------------------------------
 
 
-SECURITY = {name: yaml.safe_load((shipped("alerts") / f"rules/{name}.yaml").read_text()) for name in ("lan", "guard")}
+SECURITY = {name: yaml.safe_load((shipped("alerts") / f"rules/{name}.yaml").read_text()) for name in ("lan", "guard", "syslog")}
 NAMES = {
     m[1]: r["alert"] for f in SECURITY.values() for g in f["groups"] for r in g["rules"] if (m := re.search('rule="([a-z_]+)"', r["expr"]))
 }
@@ -307,7 +307,7 @@ def test_every_detector_has_its_alert_at_every_grade_that_pages() -> None:
         for f in SECURITY.values() for g in f["groups"] for r in g["rules"]
         for m in re.finditer('rule="([a-z_]+)",grade=~?"([a-z|]+)"', r["expr"]) for grade in m[2].split("|")
     }  # fmt: skip
-    detectors = {maker(Vouched()).rule.name for maker in (*table.LAN, *table.HOST)}
+    detectors = {maker(Vouched()).rule.name for maker in (*table.LAN, *table.HOST, *table.SYSLOG)}
     assert {(rule, grade) for rule in detectors for grade in ("critical", "high", "medium")} - graded == set()
 
 
