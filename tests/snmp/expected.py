@@ -70,6 +70,11 @@ def duplex(r: Reading) -> Facts:
             yield "interface_full_duplex", {"interface": r.names()[index]}, float(value == 3)
 
 
+def entries(r: Reading) -> Facts:
+    found = r.column(MIB2 + "17.7.1.2.2.1.2") or r.column(MIB2 + "17.4.3.1.2")
+    yield "bridge_entries", {}, len(found)
+
+
 def processors(r: Reading) -> Facts:
     for index, value in r.numbers(MIB2 + "25.3.3.1.2").items():
         yield "cpu_ratio", {"cpu": index}, value / 100
@@ -133,6 +138,7 @@ def edgeswitch(r: Reading) -> Facts:
     yield from processors(r)
     yield "load1", {}, r.number(UCD + "10.1.5.1") / 100
     yield from duplex(r)
+    yield from entries(r)
 
 
 def ios(r: Reading) -> Facts:
@@ -145,6 +151,12 @@ def ios(r: Reading) -> Facts:
         yield "sensor_ok", {"sensor": f"Switch#{switch}, Fan#1"}, float(r.number(f"{CISCO}13.1.4.1.3.{switch}007") == 1)
         yield "sensor_ok", {"sensor": f"Sw{switch}, PS1"}, float(r.number(f"{CISCO}13.1.5.1.3.{switch}006") == 1)
     yield from duplex(r)
+    yield from entries(r)
+
+
+def jetstream(r: Reading) -> Facts:
+    yield from duplex(r)
+    yield from entries(r)
 
 
 def nut(r: Reading) -> Facts:
@@ -197,12 +209,14 @@ def routeros(r: Reading) -> Facts:
     for index, interface in (("1", "wlan1"), ("2", "wlan2")):  # 3 and 4 are virtual
         yield "wireless_noise_dbm", {"interface": interface}, r.number(f"{MIKROTIK}1.3.1.9.{index}")
         yield "wireless_ccq_ratio", {"interface": interface}, r.number(f"{MIKROTIK}1.3.1.10.{index}") / 100
-    yield "wireless_signal_dbm", {"interface": "wlan1"}, -91  # the weakest of seven clients
     yield "wireless_signal_dbm", {"interface": "wlan4"}, -77
-    # this recording was put together from several boxes: wlan1 is a 60 GHz radio as well
+    # this recording was put together from several boxes: its wlan1 is a 60 GHz radio as well, which is told first
+    yield "wireless_signal_dbm", {"interface": "wlan1"}, r.number(MIKROTIK + "1.8.1.12.1")
     yield "wireless_frequency_hertz", {"interface": "wlan1"}, r.number(MIKROTIK + "1.8.1.6.1") * 1e6
     yield "wireless_frequency_hertz", {"interface": "wlan2"}, 5805e6
     yield "wireless_transmit_rate_bytes", {"interface": "wlan1"}, 2310e6 / 8
+    yield "temperature_celsius", {"sensor": "sfp1"}, r.number(MIKROTIK + "19.1.1.6.25")
+    yield from entries(r)
 
 
 def rb750gr3(r: Reading) -> Facts:
@@ -213,6 +227,7 @@ def rb750gr3(r: Reading) -> Facts:
     yield "temperature_celsius", {"sensor": "temperature"}, r.number(MIKROTIK + "3.100.1.3.14")
     yield "dhcp_leases", {}, r.number(MIKROTIK + "6.1.0")
     yield "ppp_sessions", {}, 0
+    yield from entries(r)
 
 
 def mikrotik_lte(r: Reading) -> Facts:
@@ -245,6 +260,24 @@ def mikrotik_lte(r: Reading) -> Facts:
     yield "wireless_signal_dbm", {"interface": "wlan1"}, -83
 
 
+def mikrotik_old(r: Reading) -> Facts:
+    for sensor, volts in (("core-voltage", 1.2), ("3.3v", 3.3), ("5v", 5), ("12v", 12.1), ("voltage", 24.1)):
+        yield "voltage_volts", {"sensor": sensor}, volts
+    for sensor, degrees in (("sensor-temperature", 38.5), ("board-temperature", 42), ("temperature", 36.5), ("cpu-temperature", 51.5)):
+        yield "temperature_celsius", {"sensor": sensor}, degrees
+    yield "power_watts", {"sensor": "power-consumption"}, 43.8
+    yield "current_amperes", {"sensor": "current"}, 1.815
+    yield "sensor_ok", {"sensor": "psu1"}, 1
+    yield "sensor_ok", {"sensor": "psu2"}, 0
+    yield "fan_rpm", {"sensor": "fan1-speed"}, 3950
+    yield "fan_rpm", {"sensor": "fan2-speed"}, 0
+    yield "wireless_clients", {"interface": "cap1"}, 11
+    yield "wireless_clients", {"interface": "cap2"}, 0
+    yield "optical_transmit_dbm", {"interface": "sfp1"}, -4.879  # sfp2 has no diagnostics
+    yield "optical_receive_dbm", {"interface": "sfp1"}, -5.673
+    yield "temperature_celsius", {"sensor": "sfp1"}, 41
+
+
 def airos(r: Reading) -> Facts:
     radio = {"interface": "ath0"}
     yield "wireless_frequency_hertz", radio, 5745e6
@@ -275,6 +308,8 @@ def ups_rfc1628(r: Reading) -> Facts:
     yield "voltage_volts", {"sensor": "input-2"}, 221
     yield "voltage_volts", {"sensor": "input-3"}, 219
     yield "ups_output_volts", {}, 230
+    yield "voltage_volts", {"sensor": "output-2"}, 229
+    yield "voltage_volts", {"sensor": "output-3"}, 231
     yield "current_amperes", {"sensor": "output"}, 4.6
     yield "power_watts", {"sensor": "output"}, 940
     yield "ups_load_ratio", {}, 0.38
@@ -288,13 +323,14 @@ def tplink(r: Reading) -> Facts:
     for port in (1, 2, 3, 4):
         for error, count in (("alignment", port), ("fcs", 10 * port), ("late_collision", 100 * port), ("symbol", port - 1)):
             yield "interface_ether_errors_total", {"interface": f"gigabitEthernet 1/0/{port}", "error": error}, count
+    yield "bridge_entries", {}, 4
 
 
 FACTS: Mapping[str, Callable[[Reading], Facts]] = {
     "apc_smt750x-nmc2": apc_new,
     "edgeswitch_us-8": edgeswitch,
     "ios_2960x": ios,
-    "jetstream_vlans": duplex,
+    "jetstream_vlans": jetstream,
     "linux_ups-nut": nut,
     "openwrt": openwrt,
     "routeros": routeros,
@@ -302,6 +338,7 @@ FACTS: Mapping[str, Callable[[Reading], Facts]] = {
     "airos": airos,
     "apc-old": apc_old,
     "mikrotik-lte": mikrotik_lte,
+    "mikrotik-old": mikrotik_old,
     "tplink": tplink,
     "ups-rfc1628": ups_rfc1628,
 }
