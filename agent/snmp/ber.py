@@ -103,11 +103,18 @@ def varbinds(listed: Element) -> Iterator[tuple[Oid, Value]]:
         pair = listed.take(SEQUENCE)
         name, value = pair.oid(), pair.take()
         pair.done()
-        kind = _KINDS.get(value.tag)
-        if kind is None:
-            continue
-        read: int | bytes | Oid = _integer(value) if value.tag in _NUMBERS else _oid(value.content) if value.tag == OID else value.content
-        yield name, Value(kind, read)
+        if (read := value_of(value)) is not None:
+            yield name, read
+
+
+def value_of(element: Element) -> Value | None:
+    """None of what has no value: NULL, "no such object", the end of what there is."""
+    kind = _KINDS.get(element.tag)
+    if kind is None:
+        return None
+    if element.tag in _NUMBERS:
+        return Value(kind, _integer(element))
+    return Value(kind, _oid(element.content) if element.tag == OID else element.content)
 
 
 # -- writing ----------------------------------------------------------------------------------------------------------------------
