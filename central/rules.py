@@ -15,6 +15,7 @@ The CSIRT's alerts know no class and no maintenance: `hours: always` and those w
 `hours: office` waits for the office to open, and pages where nobody knows its hours.
 """
 
+import functools
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -60,16 +61,24 @@ def _expression(sources: Mapping[str, Any], record: str) -> str:
 
 
 def wrapped_file(source: Mapping[str, Any], kind: str, unreached: str = UNREACHED) -> str:
-    """A rule file for Prometheus: recording rules and critical alerts every 5 s, the others in a second group every 30 s."""
+    """A rule file for Prometheus: recording rules and critical alerts every 5 s, the others in a second group every 30 s.
+
+    Where a source asks for less, e.g. `interval: 1m` for what is reckoned of whole days, both go by that.
+    """
     rules: list[Rule] = [rule for group in source["groups"] for rule in group["rules"]]
+    slowest = functools.reduce(_slower, (str(group.get("interval", FAST)) for group in source["groups"]), FAST)
     fast = [r for r in rules if "record" in r or r["labels"]["severity"] == "critical"]
     slow = [r for r in rules if r not in fast]
     groups = [
-        {"name": name, "interval": interval, "rules": list(_group(of_group, kind, unreached, name))}
+        {"name": name, "interval": _slower(interval, slowest), "rules": list(_group(of_group, kind, unreached, name))}
         for name, interval, of_group in ((kind, FAST, fast), (f"{kind}_slow", SLOW, slow))
         if of_group
     ]
     return yamltext.dump({"groups": groups}, header=HEADER)
+
+
+def _slower(a: str, b: str) -> str:
+    return max((a, b), key=parse_duration)
 
 
 def _group(rules: list[Rule], kind: str, unreached: str, group: str) -> Iterator[Rule]:

@@ -14,6 +14,7 @@ import pytest
 import yaml
 
 from agent.catalogue import catalogue
+from agent.snmp.metrics import SHIPPED
 from collectors import KINDS
 from tests.central.promtest import environment
 from tests.conftest import NEWER
@@ -28,7 +29,8 @@ RECORDED = re.compile(r"\bronda:\w+(?::\w+)*")
 FROM_INVENTORY = {
     "ronda_site_info", "ronda_site_utc_offset_seconds", "ronda_uplink_info", "ronda_service_info", "ronda_isp_info",
     "ronda_site_expected", "ronda_site_maintenance", "ronda_site_open", "ronda_site_pages", "ronda_site_silence_limit_seconds",
-    "ronda_calendar_covered_until_timestamp_seconds",
+    "ronda_calendar_covered_until_timestamp_seconds", "ronda_uplink_contract_bits_per_second", "ronda_uplink_contract_month_rupiah",
+    "ronda_uplink_interface_info", "ronda_device_info", "ronda_device_watched_info",
 }  # fmt: skip
 FROM_GATEWAY = {"ronda_gateway_chain_mismatches_total"}  # central/gateway.py
 AUDIENCES = {"ops", "csirt", "isp", "pimpinan"}
@@ -110,7 +112,7 @@ def test_an_alert_keeps_its_site_and_is_tested_in_three_ways(file: Path, rule: d
 
 def test_metrics_in_rules_exist() -> None:
     """In expressions, and in what annotations ask for."""
-    known = set(catalogue(KINDS)) | FROM_INVENTORY | FROM_GATEWAY
+    known = set(catalogue(KINDS)) | set(SHIPPED) | FROM_INVENTORY | FROM_GATEWAY
     recorded = {rule["record"] for _, rule in RULES if "record" in rule} | FROM_WRAPPER
     for file, rule in RULES:
         for text in (rule["expr"], *rule.get("annotations", {}).values()):
