@@ -77,6 +77,7 @@ KINDS = {
     "lan": Text("Keamanan jaringan kantor", "The office network's security"),
     "guard": Text("Keamanan kotak Ronda", "The box's own security"),
     "syslog": Text("Catatan router dan switch", "Logs of routers and switches"),
+    "traps": Text("Laporan perangkat (trap SNMP)", "What devices tell (SNMP traps)"),
 }
 
 # -- the verdict --------------------------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ SOON = 86400.0  # seconds: what else happened there a day before and after
 def texts(directory: Path | None = None) -> dict[str, Mapping[str, str]]:
     """By rule of a detector: what its alert says."""
     found: dict[str, Mapping[str, str]] = {}
-    for name in ("lan", "guard", "syslog"):
+    for name in ("lan", "guard", "syslog", "traps"):
         source = yaml.safe_load(((directory or shipped("alerts") / "rules") / f"{name}.yaml").read_text(encoding="utf-8"))
         for rule in (rule for group in source["groups"] for rule in group["rules"]):
             found.setdefault(rule["expr"].partition('rule="')[2].partition('"')[0], rule["annotations"])

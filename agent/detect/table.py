@@ -1,4 +1,4 @@
-"""LAN, HOST and SYSLOG, the tables of detectors: a detector is a file here, or a class of one. Imports have no effects."""
+"""LAN, HOST, SYSLOG and TRAPS, the tables of detectors: a detector is a file here, or a class of one. Imports have no effects."""
 
 from collections.abc import Callable
 
