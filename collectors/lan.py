@@ -16,24 +16,29 @@ import contextlib
 import dataclasses
 import ipaddress
 import math
+from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal, TypeAlias
 
 from agent import cases, kernelview
+from agent.capture import exposure
+from agent.capture.exposure import Exposure
 from agent.capture.probes import Probes
 from agent.capture.reader import Reader
 from agent.capture.tripwires import Tripwires
 from agent.cases import Cases, SuppressConfig
 from agent.collector import Env, Kind, TaskConfig, Watcher
 from agent.detect import casebook, patrol, reading, seen
+from agent.detect.concerns import concerns
 from agent.detect.devices import NewDevice
 from agent.detect.dhcp import RogueDhcp
+from agent.detect.exposure import PORTS, SNMP, RouterExposed
 from agent.detect.model import Vouched
 from agent.detect.patrol import Patrol
 from agent.detect.poisoning import ArpPoisoning
 from agent.detect.table import LAN
 from agent.model import Event, Metric, Sample
-from agent.structure import IpAddress, Mac, Networks, Text
+from agent.structure import Duration, IpAddress, Mac, Networks, Text
 from agent.wire import netlink
 from collectors import link
 
@@ -46,6 +51,7 @@ AGAIN = 1.0  # TCPSynRetrans a second. What is half-open is answered again after
 FEW = 16.0  # half-open connections: from here on they are counted at each look
 BLIND_AFTER = 10.0  # seconds without a capture until it is said
 MAX_TRIPWIRES = 16
+SELDOM = 3600.0  # seconds between two looks at what the gateway offers
 
 DEVICES = Metric("ronda_lan_devices", "Devices on the network: known, new, mobile (random MACs), quiet.", labels=("class",))
 SERVERS = Metric("ronda_lan_dhcp_servers", "DHCP servers that were seen within the last quarter of an hour.")
@@ -56,17 +62,24 @@ CAPTURE = Metric("ronda_lan_capture_up", "Whether frames are seen.")
 MOVES = Metric(
     "ronda_router_arp_moves_total", "Addresses that had another MAC in a router's ARP table than before, for whatever reason.", "counter"
 )
+OPEN = Metric(
+    "ronda_router_exposed_port",
+    "Whether the gateway offers this TCP port to the office; 161: SNMP to the community public. None before the first look of the day.",
+    labels=("port",),
+)
 PROBES = Metric("ronda_lan_probes_total", "Packets that Ronda's own probes sent.", "counter", ("probe",))
-METRICS = (DEVICES, SERVERS, FRAMES, LOST, RATE, CAPTURE, PROBES, MOVES, *patrol.METRICS, *cases.METRICS)
+METRICS = (DEVICES, SERVERS, FRAMES, LOST, RATE, CAPTURE, PROBES, MOVES, OPEN, *patrol.METRICS, *cases.METRICS)
 EVENTS = ("lan_blind", "lan_sees", *(make(Vouched()).rule.name for make in LAN))
-PROBE_KINDS = ("dhcp", "arp", "llmnr", "nbns", "mdns")
-POSTED: dict[type[Any], tuple[str, float]] = {seen.RouterArp: ("router_arp", 300.0)}  # of devices' tasks: the ability; seconds until stale
+PROBE_KINDS = ("dhcp", "arp", "llmnr", "nbns", "mdns", "exposure")
+# What tasks of devices post on the board: what it makes able to, and in how many seconds it is stale
+POSTED: dict[type[Any], tuple[str, float]] = {seen.RouterArp: ("router_arp", 300.0), seen.DeviceIdentity: ("devices", 900.0)}
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config(TaskConfig):
     """`device`: a network device, or "auto", the default route's. `versions`: the least software version, by "mikrotik". `protected`:
-    networks where nothing new belongs, or [all]: a device that comes there is a warning, elsewhere a note.
+    networks where nothing new belongs, or [all]: a device that comes there is a warning, elsewhere a note. `router_ports`: what the gateway
+    may offer to the office; `exposure`: how often it is looked at (agent/capture/exposure.py).
     """
 
     device: Text = "auto"
@@ -76,6 +89,8 @@ class Config(TaskConfig):
     scanners: list[IpAddress] = dataclasses.field(default_factory=list)
     versions: dict[Text, Text] = dataclasses.field(default_factory=dict)
     protected: list[Networks] = dataclasses.field(default_factory=list)
+    router_ports: list[int] = dataclasses.field(default_factory=list)
+    exposure: Duration = 86400.0
     tripwires: list[int] = dataclasses.field(default_factory=list)
     suppress: list[SuppressConfig] = dataclasses.field(default_factory=list)
     socket: Text = SOCKET
@@ -84,6 +99,10 @@ class Config(TaskConfig):
         yield from super().problems()
         if any(not 0 < port < 65536 for port in self.tripwires) or len(self.tripwires) > MAX_TRIPWIRES:
             yield "tripwires", f"are at most {MAX_TRIPWIRES} TCP ports"
+        if unknown := sorted(set(self.router_ports) - {*PORTS, SNMP}):
+            yield "router_ports", f"{unknown[0]} isn't looked at: {', '.join(map(str, (*PORTS, SNMP)))} are"
+        if self.exposure < SELDOM:
+            yield "exposure", "is an hour at the least: the router is looked at as a scan would"
         rules = set(EVENTS[2:])
         for n, entry in enumerate(self.suppress):
             if entry.rule not in rules:
@@ -91,8 +110,13 @@ class Config(TaskConfig):
 
     def vouched(self) -> Vouched:
         return Vouched(
-            frozenset(self.dhcp_servers), frozenset(self.routers), frozenset(self.scanners), dict(self.versions), frozenset(self.protected)
-        )  # fmt: skip
+            dhcp_servers=frozenset(self.dhcp_servers),
+            routers=frozenset(self.routers),
+            scanners=frozenset(self.scanners),
+            versions=dict(self.versions),
+            protected=frozenset(self.protected),
+            router_ports=frozenset(self.router_ports),
+        )
 
 
 class Place:
@@ -238,6 +262,7 @@ class Eyes:
         self._neighbours_due = float("-inf")
         self._reader: Reader | None = None
         self._probes: Probes | None = None
+        self._exposure: Exposure | None = None
         self._tasks: list[asyncio.Task[None]] = []
         self._before: dict[str, float] = {}  # what readers of earlier devices have counted
         self._seen_at = env.clock.monotonic()
@@ -290,8 +315,9 @@ class Eyes:
             self._network = place.network
             if self._network:
                 self._tell(self._network)
-                if self._probes:
+                if self._probes and self._exposure:
                     self._probes.here(self._network)
+                    self._exposure.here(self._network)
         if place.carrier != self._carrier and self._network:
             self._carrier = place.carrier
             self._tell(seen.Carrier(place.carrier))
@@ -302,15 +328,21 @@ class Eyes:
         path = self._env.root / self._config.socket.lstrip("/")
         self._reader = Reader(path, self._network.device, self._frame, self._env.clock, self._env.root)
         self._probes = Probes(self._reader, self._env.clock, self._env.root, self._tell, self._config.active)
-        self._probes.here(self._network)
-        self._tasks = [asyncio.ensure_future(work) for work in (self._reader.run(), self._probes.run())]
+        self._exposure = Exposure(self._env.clock, self._allowed, self._tell, exposure.Pace(every=self._config.exposure))
+        for probes in (self._probes, self._exposure):
+            probes.here(self._network)
+        looked = next((d.age for d in self.patrol.detectors.values() if isinstance(d, RouterExposed)), None)
+        self._tasks = [asyncio.ensure_future(work) for work in (self._reader.run(), self._probes.run(), self._exposure.run(looked))]
+
+    def _allowed(self) -> bool:
+        return bool(self._probes and self._probes.allowed)
 
     async def _leave(self) -> None:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._before, self._sent = self._captured(), self._probed()
-        self._reader, self._probes, self._tasks = None, None, []
+        self._reader, self._probes, self._exposure, self._tasks = None, None, None, []
 
     async def close(self) -> None:
         await self._leave()
@@ -351,10 +383,10 @@ class Eyes:
     def able(self) -> frozenset[str]:
         """As detectors know it (their `coverage`)."""
         found = {"neighbours", "counters"} if self._network else set()
-        allowed = bool(self._probes and self._probes.allowed)
+        allowed = self._allowed()
         found |= {"capture"} if self.sees else set()
         found |= {"send"} if self.sees and allowed else set()
-        found |= {"canary"} if allowed else set()
+        found |= {"canary", "exposure"} if allowed else set()
         found |= {"tripwires"} if self._tripwires and self._tripwires.ports else set()
         now = self._env.clock.monotonic()
         found |= {able for kind, (able, age) in POSTED.items() if any(now - at <= age for at, _ in self._env.board.of(kind).values())}
@@ -365,7 +397,8 @@ class Eyes:
         return {name: now.get(name, 0.0) + self._before.get(name, 0.0) for name in now.keys() | self._before.keys()}
 
     def _probed(self) -> dict[str, int]:
-        return {kind: self._sent[kind] + (self._probes.sent[kind] if self._probes else 0) for kind in PROBE_KINDS}
+        now = (self._probes.sent if self._probes else Counter[str]()) + (self._exposure.sent if self._exposure else Counter[str]())
+        return {kind: self._sent[kind] + now[kind] for kind in PROBE_KINDS}
 
     def samples(self) -> Iterator[Sample]:
         yield from self.patrol.samples(self.able())
@@ -386,6 +419,9 @@ class Eyes:
                 yield SERVERS(detector.servers)
             elif isinstance(detector, ArpPoisoning):
                 yield MOVES(detector.moves)
+            elif isinstance(detector, RouterExposed):
+                for port, open_ in detector.open.items():
+                    yield OPEN(float(open_), str(port))
 
 
 def glance(samples: Sequence[Sample]) -> str:
@@ -401,4 +437,4 @@ def build(config: Config, env: Env) -> Watcher:
     return LanWatcher(config, env)
 
 
-KIND = Kind(name="lan", config=Config, metrics=METRICS, build=build, events=EVENTS, glance=glance)
+KIND = Kind(name="lan", config=Config, metrics=METRICS, build=build, events=EVENTS, glance=glance, concerns=concerns)

@@ -121,6 +121,7 @@ class Vouched:
     protected: frozenset[str] = frozenset()  # networks where nothing new belongs: "192.0.2.0/24", or "all"
     admins: frozenset[str] = frozenset()  # addresses and MACs from which routers are looked after
     important: tuple[str, ...] = ()  # regular expressions: interfaces of devices whose loss is told; (): the detector's own
+    router_ports: frozenset[int] = frozenset()  # what the gateway may offer to the office; 161: SNMP with the community "public"
 
 
 class Plain:

@@ -8,6 +8,8 @@ from agent.detect.changed import AccountsChanged, KeysChanged, PersistenceChange
 from agent.detect.conflicts import IpConflict
 from agent.detect.devices import NewDevice
 from agent.detect.dhcp import DhcpStarvation, RogueDhcp
+from agent.detect.drift import DeviceDrift
+from agent.detect.exposure import RouterExposed
 from agent.detect.floods import Flood
 from agent.detect.gateway import GatewayMac
 from agent.detect.listeners import NewListener
@@ -33,6 +35,8 @@ LAN: tuple[Callable[[Vouched], Detector], ...] = (  # a detector's class; made a
     ArpSweep,
     NewDevice,
     NeighbourDrift,
+    DeviceDrift,
+    RouterExposed,
     BroadcastStorm,
     RogueDhcp,
     DhcpStarvation,

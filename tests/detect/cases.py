@@ -359,9 +359,51 @@ def leases_given_on(rng: random.Random) -> Steps:
     yield from _tables(T + 930, T + 1200, before | {VICTIM.ip: new.mac, PCS[3].ip: ATTACKER.mac})
 
 
-# -- new devices -------------------------------------------------------------------------------------------------------------------
-
 DAY = 24 * HOUR
+DEVICE = seen.DeviceIdentity("router", "RB-DKC", "1.3.6.1.4.1.14988.1", "RB4011iGS+", "7.15.3", "HF1234", 864_000.0)
+
+
+def _identities(start: float, end: float, what: seen.DeviceIdentity = DEVICE) -> Steps:
+    return _polls(start, end, lambda at: what._replace(uptime=what.uptime + at), MINUTE)
+
+
+def device_swapped(rng: random.Random) -> Steps:
+    """Another router of that model answers at the address."""
+    yield from mixed(grown(0.0), _identities(5.0, T))
+    yield T, BEGIN
+    yield from mixed(life(T + 1, T + 300), _identities(T + 20, T + 300, DEVICE._replace(serial="HF6666", uptime=0.0)))
+
+
+def device_upgraded(rng: random.Random) -> Steps:
+    """It restarts with newer software, and says little while it does."""
+    yield from mixed(grown(0.0), _identities(5.0, T))
+    yield T + 5, seen.DeviceIdentity("router", name="RB-DKC")
+    yield from mixed(life(T + 1, T + 300), _identities(T + 20, T + 300, DEVICE._replace(version="7.16.1", uptime=0.0)))
+
+
+def _looks(days: int, *ports: int, snmp: str = "") -> Steps:
+    for day in range(days):
+        yield 300.0 + day * DAY, seen.Exposed(ROUTER.ip, ports, snmp)
+
+
+def router_opened(rng: random.Random) -> Steps:
+    """On the third day somebody has switched telnet on."""
+    yield 0.0, HERE
+    yield from _looks(2, 22, 8291)
+    yield 2 * DAY + 300, BEGIN
+    yield 2 * DAY + 300, seen.Exposed(ROUTER.ip, (22, 23, 8291))
+    yield 2 * DAY + 400, HERE
+
+
+def router_as_left(rng: random.Random) -> Steps:
+    """Web, SSH and Winbox, as its admin wants them; now and then one doesn't answer."""
+    yield 0.0, HERE
+    yield from _looks(3, 22, 80, 443, 8291)
+    yield 4 * DAY, seen.Exposed(ROUTER.ip, (22, 443, 8291))
+    yield 5 * DAY, seen.Exposed(ROUTER.ip, (22, 80, 443, 8291))
+
+
+# -- new devices -------------------------------------------------------------------------------------------------------------------
 
 
 def _known_for_days(days: int) -> Steps:
