@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from agent.board import Board
 from agent.clock import Clock
-from agent.model import Event, Metric, Sample
+from agent.model import Concern, Event, Metric, Sample
 from agent.structure import Duration, Host, LabelName, LabelValue, Source, Text
 
 if TYPE_CHECKING:
@@ -119,6 +119,7 @@ class Kind:
     needs:    privileges without which the kind can't look at all, e.g. {"cap_net_raw"}
     once:     async (config, env) -> dict for `ronda once` to print in full; None: the samples of one run are printed
     glance:   (samples) -> short text for the status page, e.g. "CPU 12 %"; None: the probe's duration
+    concerns: (samples) -> the open findings that the page shows in red, of a kind with detectors
     """
 
     name: str
@@ -131,6 +132,7 @@ class Kind:
     needs: frozenset[str] = frozenset()
     once: Callable[[Any, Env], Any] | None = None
     glance: Callable[[Sequence[Sample]], str] | None = None
+    concerns: Callable[[Sequence[Sample]], tuple[Concern, ...]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -96,3 +96,11 @@ class Histogram:
             yield Sample(metric, labels, running, "_bucket")
         yield Sample(metric, self._labels, self.sum, "_sum")
         yield Sample(metric, self._labels, running, "_count")
+
+
+class Concern(NamedTuple):
+    """An open finding that somebody must look at, by its rule: since when (wall clock seconds), and how grave."""
+
+    rule: str
+    grade: str
+    since: float

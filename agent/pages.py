@@ -9,8 +9,9 @@ import html
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from agent import svg, texts
+from agent import rulewords, svg, texts
 from agent.diagnosis import Verdict
+from agent.model import Concern
 from agent.status import Status
 from agent.texts import PAGE, Lang
 
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 REFRESH = 15  # seconds
 FULL_WITH_PICTURES = 1_200_000  # characters; from here on tasks are lines without a picture
 FULL = 1_700_000  # from here on they are only counted
+MOST_ALARMS = 20
 STALE_RUNS = 3  # intervals without a look after which the age is marked
 
 
@@ -30,6 +32,7 @@ async def render(site: "Site", lang: Lang, now: float) -> bytes:
     parts = [
         _head(site, lang),
         _verdict(site.verdict(), lang, now, site.timezone),
+        _alarms(statuses, lang, now, site.timezone),
         _problems(site.problems, lang),
         _groups(statuses, items, lang),
         f"<p>{left} {html.escape(PAGE['more'].of(lang))}</p>" if left else "",
@@ -39,7 +42,7 @@ async def render(site: "Site", lang: Lang, now: float) -> bytes:
 
 
 def _worst_first(status: Status) -> tuple[int, str, str]:
-    return texts.TASK_STATES[status.state].rank, status.kind, status.task
+    return 0 if status.concerns else texts.TASK_STATES[status.state].rank, status.kind, status.task
 
 
 async def _items(statuses: Iterable[Status], lang: Lang, now: float, zone: str) -> tuple[dict[str, str], int]:
@@ -70,17 +73,18 @@ def _groups(statuses: Sequence[Status], items: dict[str, str], lang: Lang) -> st
 
 def _group(kind: str, statuses: Sequence[Status], items: dict[str, str], lang: Lang) -> str:
     title = texts.KINDS[kind].of(lang) if kind in texts.KINDS else kind
-    good = sum(s.state == "ok" for s in statuses)
+    good = sum(s.state == "ok" and not s.concerns for s in statuses)
     tally = f"{good} {PAGE['of'].of(lang)} {len(statuses)} {PAGE['good'].of(lang)}"
     shown = "".join(items.get(s.task, "") for s in statuses)
     return f'<section><h3>{html.escape(title)} <span class="soft">{html.escape(tally)}</span></h3><ul>{shown}</ul></section>'
 
 
 def _item(status: Status, lang: Lang, now: float, zone: str, *, drawn: bool) -> str:
-    mark = texts.TASK_STATES[status.state]
+    alarm = bool(status.concerns) and status.state == "ok"  # what isn't seen at all is said first
+    mark = texts.Mark("⚠", PAGE["alarm"], 0) if alarm else texts.TASK_STATES[status.state]
     drawing, highest = _drawing(status, lang, now) if drawn else ("", "")
     return (
-        f'<li class="{status.state}"><div class="what"><span class="state"><i aria-hidden="true">{mark.shape}</i> '
+        f'<li class="{"alarm" if alarm else status.state}"><div class="what"><span class="state"><i aria-hidden="true">{mark.shape}</i> '
         f"{html.escape(mark.word.of(lang))}</span> <b>{_cut(_name(status, lang), 120)}</b>"
         f"<small>{_cut(_roles(status, lang), 160)}</small></div>"
         f'<div class="how"><span class="value">{_cut(_value(status, lang), 120)}</span>'
@@ -206,6 +210,23 @@ def _verdict_lines(verdict: Verdict, lang: Lang, now: float, zone: str) -> Itera
         yield f'{PAGE["evidence"].of(lang)}: <span lang="id">{html.escape("; ".join(verdict.evidence))}</span>'
 
 
+def _alarms(statuses: Iterable[Status], lang: Lang, now: float, zone: str) -> str:
+    """Open findings that somebody must look at, each with its next step. Who it is stands in the events on the box, not here."""
+    found = [concern for status in statuses for concern in status.concerns]
+    if not found:
+        return ""
+    items = "".join(f"<li>{_alarm(concern, lang, now, zone)}</li>" for concern in found[:MOST_ALARMS])
+    more = f"<li>+{len(found) - MOST_ALARMS}</li>" if len(found) > MOST_ALARMS else ""
+    return f'<section class="problems alarms"><h2>⚠ {html.escape(PAGE["alarms"].of(lang))}</h2><ul>{items}{more}</ul></section>'
+
+
+def _alarm(concern: Concern, lang: Lang, now: float, zone: str) -> str:
+    since = texts.clock_time(concern.since, now, zone, lang)
+    begun = f", {PAGE['since'].of(lang)} {since} ({texts.age(now - concern.since, lang)})" if since else ""
+    said = f"{rulewords.rule(concern.rule, lang)} ({rulewords.value('ronda.grade', concern.grade, lang)}){begun}"
+    return f"<b>{html.escape(said)}</b>: {html.escape(PAGE['look'].of(lang))}: <code>ronda events --kind {html.escape(concern.rule)}</code>"
+
+
 def _problems(problems: Sequence[str], lang: Lang) -> str:
     if not problems:
         return ""
@@ -240,6 +261,8 @@ ul{list-style:none;margin:0;padding:0}
 .problems h2{margin:.5rem 0 .2rem;color:var(--warn)}.problems li{margin:.2rem 0}
 main>section>ul>li{background:var(--card);border:1px solid var(--edge);border-radius:.4rem;padding:.45rem .7rem;margin-bottom:.35rem;
 display:grid;grid-template-columns:minmax(0,1fr) minmax(7rem,auto) 15rem;gap:.1rem 1rem;align-items:center}
+.alarms{border-color:var(--bad)}.alarms h2{color:var(--bad)}
+.alarm .state{color:var(--bad)}li.alarm{border-left:.35rem solid var(--bad)!important}
 .problems ul li{display:list-item!important;background:none!important;border:0!important;padding:0!important}
 .what small,.how small{display:block}.how{text-align:right}.value{font-weight:600;font-variant-numeric:tabular-nums}
 .state{font-weight:700;font-size:.82em;white-space:nowrap;margin-right:.3rem}

@@ -410,6 +410,8 @@ class Scheduler:
             self._state(task, "ok", "", "", now)
         if task.kind.glance and samples:
             task.status.text = task.kind.glance(samples)
+        if task.kind.concerns and samples:
+            task.status.concerns = task.kind.concerns(samples)
         self._write(Batch(task.name, task.labels, now, samples, events))
 
     def _spend(self, task: Task, traffic: Traffic) -> None:

@@ -8,6 +8,8 @@ from array import array
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
+from agent.model import Concern
+
 HISTORY_MINUTES = 360
 
 State = Literal["unknown", "ok", "checking", "down", "blind"]
@@ -27,6 +29,7 @@ class Status:
     at: float = 0.0  # when it was last looked at; 0: never
     value: float | None = None
     text: str = ""  # a watcher's or host's glance
+    concerns: tuple[Concern, ...] = ()  # of detectors
     reason: str = ""  # of the last failure, while it lasts
     detail: str = ""  # for people, may hold addresses: never a label
     interval: float = 15.0

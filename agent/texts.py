@@ -372,6 +372,9 @@ PAGE = {
     "no_data": Text("tanpa data", "no data"),
     "highest": Text("tertinggi", "highest"),
     "drawn": Text("Garis: 6 jam terakhir, kanan adalah sekarang", "Strips: the last 6 hours, now is at the right"),
+    "alarm": Text("KEJADIAN KEAMANAN", "SECURITY EVENT"),
+    "alarms": Text("Kejadian keamanan yang terbuka di sini", "Open security events here"),
+    "look": Text("lihat di kotak ini, lalu ikuti langkah di runbook-nya", "look on this box, then follow its runbook"),
     "gateway": Text("gateway (router kantor)", "gateway (office router)"),
 }
 

@@ -21,6 +21,7 @@ from agent import cases, hostlook, timesync
 from agent.cases import Cases, SuppressConfig
 from agent.collector import Env, Kind, TaskConfig, Watcher
 from agent.detect import casebook, lines, patrol, seen
+from agent.detect.concerns import concerns
 from agent.detect.listeners import counts
 from agent.detect.logins import SERVICES, BruteForce
 from agent.detect.model import Vouched
@@ -285,4 +286,4 @@ def build(config: Config, env: Env) -> Watcher:
     return GuardWatcher(config, env)
 
 
-KIND = Kind(name="guard", config=Config, metrics=METRICS, build=build, events=EVENTS, glance=glance)
+KIND = Kind(name="guard", config=Config, metrics=METRICS, build=build, events=EVENTS, glance=glance, concerns=concerns)

@@ -10,6 +10,7 @@ import pytest
 from agent import svg, texts
 from agent.collector import REASONS
 from agent.diagnosis import CAUSES, SITE_STATES, Verdict
+from agent.model import Concern
 from agent.pages import render
 from collectors import KINDS
 from tests.site import NOW, FakeSite, cut_off, status, with_history
@@ -144,6 +145,22 @@ def test_what_does_not_fit_is_counted():
     shown = text.count("<li class")
     assert len(text.encode()) < 2_000_000
     assert f"<p>{2000 - shown} lagi tidak ditampilkan" in text
+
+
+def test_an_open_finding_is_not_green_says_what_since_when_and_what_to_do_and_names_nobody():
+    concern = Concern("rogue_dhcp", "critical", NOW - 300)
+    lan = status("lan", "lan", text="17 dari 17 mata melihat, 1 temuan", value=None, concerns=(concern,))
+    guard = status("guard", "guard", text="12 dari 12 mata melihat", value=None)
+    shown = Tags(page(FakeSite(tasks=[guard, lan]))).text
+    assert "ada pembagi alamat (DHCP) asing (kritis), sejak 02.02 WIB (5 mnt)" in shown
+    assert "ronda events --kind rogue_dhcp" in shown
+    assert shown.index("KEJADIAN KEAMANAN") < shown.index("✓ BAIK"), "and it stands first"
+    assert "0 dari 1 baik" in shown
+    assert "an unknown DHCP server (critical)" in page(FakeSite(tasks=[lan]), "en")
+    assert "Kejadian keamanan" not in page(FakeSite(tasks=[guard]))
+    many = status("lan", "lan", concerns=tuple(Concern("<b>", "high", NOW) for _ in range(500)))
+    assert len(page(FakeSite(tasks=[many]))) < 20_000
+    assert "&lt;b&gt;" in page(FakeSite(tasks=[many]))
 
 
 def test_problems_are_shown_and_bounded():
