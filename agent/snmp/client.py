@@ -222,9 +222,10 @@ class _Call:
             return _useless(strange)
         waited = f"no answer in {device.retries + 1} x {device.timeout:g} s"
         if version == "3":
-            return Failure(
-                "timeout", f"{waited}: the device is off, this box is not among those that may ask it, or privacy_password differs"
-            )
+            kept = {"privacy_password": device.credentials.privacy != "none", "context": device.credentials.context}
+            differs = " or ".join(name for name, there in kept.items() if there)
+            wrong = f", or {differs} differs from what it has" if differs else ""
+            return Failure("timeout", f"{waited}: the device is off, or this box is not among those that may ask it{wrong}")
         if self.client.may_check(device) and await self._answers_v1():
             return Failure("timeout", f"{waited} in version 2c, but it answers in version 1: set `version: 1` for it")
         return Failure("timeout", f"{waited}: the device is off, the community is wrong, or this box is not among those that may ask it")

@@ -7,13 +7,14 @@ Law: no message holds anything of what the file says but the names of its keys.
 """
 
 import dataclasses
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
 from agent.secret import check_private
 from agent.snmp.wire import Credentials
-from agent.structure import Text
+from agent.structure import ConfigError, Text
 from agent.structure import load as load_yaml
 
 
@@ -33,18 +34,31 @@ class Schema:
     def problems(self) -> Iterable[tuple[str, str]]:
         if self.version != "3":
             if not self.community:
-                yield "community", "is needed in versions 1 and 2c"
+                yield "community", "is needed in versions 1 and 2c (write the word that the device has as its community)"
             return
         if not self.user:
-            yield "user", "is needed in version 3"
+            yield "user", "is needed in version 3 (write the user that the device has for us)"
         for what in ("auth", "privacy"):
             if getattr(self, what) != "none" and len(getattr(self, f"{what}_password")) < 8:
-                yield f"{what}_password", "has at least eight characters (RFC 3414)"
+                yield (
+                    f"{what}_password",
+                    f"has at least eight characters (RFC 3414): set a longer one on the device, and here; without it write {what}: none",
+                )
         if self.privacy != "none" and self.auth == "none":
-            yield "auth", "is needed where there is privacy (RFC 3414)"
+            yield "auth", "is needed where there is privacy (RFC 3414): write auth and auth_password, too"
 
 
 def load(path: Path) -> Credentials:
     """Raises SecretError: can't be read, or others can; ConfigError: isn't right."""
     check_private(path)
-    return Credentials(**dataclasses.asdict(load_yaml(path, Schema)))
+    try:
+        return Credentials(**dataclasses.asdict(load_yaml(path, Schema)))
+    except ConfigError as e:
+        raise ConfigError([p._replace(message=_without_values(p.message)) for p in e.problems]) from None
+
+
+def _without_values(message: str) -> str:
+    """A password may stand where another word should; YAML takes one that begins with * for a reference, and names it."""
+    if message.startswith("is not YAML"):
+        return re.sub(r"'.*'", "…", message, flags=re.DOTALL) + " (write passwords in 'quotes')"
+    return re.sub(r'^".*"', "what stands here", message, flags=re.DOTALL)
