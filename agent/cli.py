@@ -217,8 +217,20 @@ def _check(args: argparse.Namespace) -> int:
         print(f"  {name}, every {task.interval:g} s{longer}")
     if config.push and planned.push != config.push.profile:
         print("  push tells only what metered tells: all would take more than a quarter of push.budget")
+    if args.config:
+        _warn_of_past(args.config, config.office.timezone)
     print(f"{args.config or 'ronda'}: fine, {len(tasks)} tasks for site {config.site}")
     return 0
+
+
+def _warn_of_past(path: Path, timezone: str) -> None:
+    """What does nothing any more is no error: the agent runs with it. But nobody should believe in it."""
+    import zoneinfo
+
+    from agent.stale import past_suppressions
+
+    for problem in past_suppressions(path, zoneinfo.ZoneInfo(timezone)):
+        print(f"peringatan (warning): {problem}", file=sys.stderr)
 
 
 # -- once ---------------------------------------------------------------------------------------------------------------------

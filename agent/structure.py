@@ -176,7 +176,8 @@ def loads(data: bytes, schema: type[T], file: str) -> T:
     return typing.cast("T", value)
 
 
-def _compose(data: bytes, file: str) -> yaml.Node | None:
+def compose(data: bytes, file: str) -> yaml.Node | None:
+    """YAML's nodes, with their lines. Raises ConfigError."""
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
         text = data.decode()
@@ -225,7 +226,7 @@ class Reader:
     def whole(self, data: bytes, schema: Any) -> Any:
         """The file's value, or BAD with problems noted. Raises ConfigError for what is not even YAML."""
         start = yaml.Mark(self.file, 0, 0, 0, "", 0)
-        return self.read(_compose(data, self.file) or yaml.MappingNode("", [], start, start), schema, "")
+        return self.read(compose(data, self.file) or yaml.MappingNode("", [], start, start), schema, "")
 
     def refuse(self) -> None:
         """Raises ConfigError with all problems, by line, if there are any."""

@@ -4,6 +4,7 @@ import json
 import socket
 import subprocess
 import sys
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -53,6 +54,17 @@ def test_check_shows_what_is_stretched(tmp_path):
         assert "icmp:gateway, every 1 s\n" in done.stdout
         assert f"http:https://a.example/, {interval}" in done.stdout
         assert ("push tells only what metered tells" in done.stdout) is metered
+
+
+def test_check_warns_of_what_is_over_with_its_line_and_is_fine_all_the_same(tmp_path):
+    path = tmp_path / "agent.yaml"
+    entry = "        - {{rule: arp_sweep, until: {}, reason: peralatan printer}}\n"
+    ahead = f"{datetime.now(UTC) + timedelta(days=9):%Y-%m-%d}"
+    path.write_text("site: rsud\ncollectors:\n  lan:\n    - suppress:\n" + entry.format(ahead) + entry.format("2024-01-31"))
+    result = ronda("check", "--config", str(path))
+    assert result.returncode == 0
+    (warning,) = result.stderr.splitlines()
+    assert "agent.yaml:6: suppress.until: sudah lewat (2024-01-31) dan tidak berlaku lagi untuk arp_sweep" in warning
 
 
 def test_check_says_everything_that_is_wrong(tmp_path):
