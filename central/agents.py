@@ -8,6 +8,7 @@ come after, and replace one of these where they name or mean the same task.
 import dataclasses
 import ipaddress
 import math
+import re
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
@@ -114,7 +115,7 @@ def _anchor(uplink: Uplink | None, number: int, *, alone: bool) -> dict[str, Any
 
 # -- the office's devices ---------------------------------------------------------------------------------------------------------
 
-TRAPS, SYSLOG = ":162", ":514"  # where routers send to when nobody tells them otherwise
+TRAPS, SYSLOG = "0.0.0.0:162", "0.0.0.0:514"  # where devices send to unless told otherwise; systemd opens them for the agent
 
 
 def _of_devices(site: Site) -> Iterator[Task]:
@@ -122,12 +123,12 @@ def _of_devices(site: Site) -> Iterator[Task]:
     for name, device in site.devices.items():
         if device.credentials_file and "snmp" in KINDS:
             yield "snmp", _asked(site, name, device)
-    trapping = {name: d.sender for name, d in site.devices.items() if d.traps}
-    if trapping and "traps" in KINDS:
-        files = (d.credentials_file for d in site.devices.values() if d.traps)
-        yield "traps", KINDS["traps"].config(name="traps", listen=TRAPS, senders=trapping, credentials_file=next(files))
-    logging = {name: d.sender for name, d in site.devices.items() if d.logs}
-    if logging and "syslog" in KINDS:
+    trapping = {name: d for name, d in site.devices.items() if d.traps}
+    if trapping:
+        files = {name: d.credentials_file for name, d in trapping.items() if d.credentials_file}
+        senders = {name: d.sender for name, d in trapping.items()}
+        yield "traps", KINDS["traps"].config(name="traps", listen=TRAPS, senders=senders, credentials_files=files)
+    if logging := {name: d.sender for name, d in site.devices.items() if d.logs}:
         yield "syslog", KINDS["syslog"].config(name="syslog", listen=SYSLOG, senders=logging)
 
 
@@ -135,8 +136,9 @@ def _asked(site: Site, name: str, device: SiteDevice) -> TaskConfig:
     snmp = KINDS["snmp"].config
     ways = sorted(u.interface for u in site.uplinks if u.device == name)
     said: dict[str, Any] = {"profiles": device.profiles} if device.profiles else {}
-    if device.keep or device.drop:
-        said["interfaces"] = typing.get_type_hints(snmp)["interfaces"](keep=device.keep, drop=device.drop)
+    keep = [*device.keep, *(f"^{re.escape(i)}$" for i in sorted({*ways, *device.watch}))]  # shown even if they never were up
+    if keep or device.drop:
+        said["interfaces"] = typing.get_type_hints(snmp)["interfaces"](keep=keep, drop=device.drop)
     labels = {"role": "device", **({"uplinks": " ".join(ways)} if ways else {})}
     made: TaskConfig = snmp(name=name, target=device.address, credentials_file=device.credentials_file, labels=labels, **said)
     return made

@@ -200,7 +200,8 @@ class Uplink:
 class SiteDevice:
     """A router, switch, radio or UPS of an office, as its box asks it by SNMP (credentials_file) and hears it (logs, traps).
 
-    credentials_file: on the box; without it the device is not asked. watch: interfaces that must never be down, beside the uplinks'
+    credentials_file: on the box; without it the device is not asked. keep, drop: which interfaces are shown, as the kind snmp has them.
+    watch: interfaces that must never be down, beside the uplinks'
     """
 
     address: DeviceAt
@@ -625,7 +626,7 @@ DEFAULT_TASKS = frozenset({"gateway", "resolver", "link", "host", "lan", "guard"
 
 
 def _judge_devices(sheet: _Sheet, site: str) -> None:
-    """A device's name is its task's, so it is nobody else's; what names a device finds it; traps are judged with one file."""
+    """A device's name is its task's, so it is nobody else's; what names a device finds it; what it sends is known by its address."""
     names = sheet.keys(f"{site}.devices")
     taken = {sheet.get(p) for p in sheet.under(f"{site}.services")} | {str(task.name) for _, task in _own_tasks(sheet, site)}
     for name in names:
@@ -635,10 +636,20 @@ def _judge_devices(sheet: _Sheet, site: str) -> None:
         elif name in taken:
             sheet.reader.object(path, f'"{name}" is the name of a service or a target of this site too; give the device another')
     _judge_ways(sheet, site, names)
-    trapping = [p for p in sheet.under(f"{site}.devices") if sheet.get(f"{p}.traps")]
-    for path in trapping[1:]:
-        if sheet.get(f"{path}.credentials_file") != sheet.get(f"{trapping[0]}.credentials_file"):
-            sheet.said(f"{path}.credentials_file", trapping[0], "is not that of another device with traps: one file judges them all")
+    for what in ("logs", "traps"):
+        _judge_senders(sheet, [p for p in sheet.under(f"{site}.devices") if sheet.get(f"{p}.{what}")])
+
+
+def _judge_senders(sheet: _Sheet, devices: Iterable[str]) -> None:
+    first: dict[str, str] = {}
+    for path in devices:
+        made = sheet.get(path)
+        if isinstance(made, SiteDevice) and made.sender in first:
+            sheet.said(
+                f"{path}.address", first[made.sender], "is that of another device that sends: nobody could tell whose its messages are"
+            )
+        elif isinstance(made, SiteDevice):
+            first[made.sender] = path
 
 
 def _own_tasks(sheet: _Sheet, site: str) -> Iterable[tuple[str, Any]]:
