@@ -121,7 +121,7 @@ class TextFrom(_TextKeys):
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Label:
     """Where a row's label comes from, one of: a column (`oid`), the row's index (`index`: all of it as a text, or its n-th number; from
-    the end where negative), an interface's name by the n-th number of the index (`interface`)."""
+    the end where negative), an interface's name by the n-th number of the index (`interface`). Rows that don't `match` are left out."""
 
     oid: OidText | None = None
     match: Group = ""

@@ -61,6 +61,50 @@ def states(metric: str, names: str, now: str) -> Facts:
         yield metric, {"status": name}, float(name == now)
 
 
+# -- interfaces ---------------------------------------------------------------------------------------------------------------------
+
+VIRTUAL = {1, 24, 53, 131, 135, 136, 142, 150, 166, 209}  # ifType of what has no plug: other, loopback, tunnel, VLAN, bridge, ...
+
+
+def shown(r: Reading, everything: bool = False) -> dict[str, str]:
+    """ifIndex → name of those that are shown without any rule: up (or not said), with a plug, and nobody's session."""
+    oper, kinds = r.numbers(MIB2 + "2.2.1.8"), r.numbers(MIB2 + "2.2.1.3")
+    alive = {i for i in r.names() if everything or oper.get(i, 4) in (1, 4, 5)}
+    return {
+        i: name for i, name in r.names().items() if i in alive and not name.startswith("<") and (everything or kinds.get(i) not in VIRTUAL)
+    }
+
+
+def interfaces(r: Reading, which: Mapping[str, str]) -> Facts:
+    """All of IF-MIB that is told of them; in 64 bit where the device has it."""
+
+    def both(wide: int | None, narrow: int) -> dict[str, float]:
+        return r.numbers(f"{MIB2}2.2.1.{narrow}") | (r.numbers(f"{MIB2}31.1.1.1.{wide}") if wide else {})
+
+    counted = {
+        "receive_bytes": both(6, 10),
+        "transmit_bytes": both(10, 16),
+        "receive_packets": both(7, 11),
+        "transmit_packets": both(11, 17),
+        "receive_errors": both(None, 14),
+        "transmit_errors": both(None, 20),
+        "receive_discards": both(None, 13),
+        "transmit_discards": both(None, 19),
+    }
+    oper, admin = r.numbers(MIB2 + "2.2.1.8"), r.numbers(MIB2 + "2.2.1.7")
+    slow, fast = r.numbers(MIB2 + "2.2.1.5"), r.numbers(MIB2 + "31.1.1.1.15")
+    for index, name in which.items():
+        for what, column in counted.items():
+            if index in column:
+                yield f"interface_{what}_total", {"interface": name}, column[index]
+        if oper.get(index, 4) != 4:
+            yield "interface_up", {"interface": name}, float(oper[index] == 1)
+        if index in admin:
+            yield "interface_enabled", {"interface": name}, float(admin[index] == 1)
+        if speed := fast.get(index, 0) * 125_000 or slow.get(index, 0) / 8 * (slow.get(index) != 4294967295):
+            yield "interface_speed_bytes", {"interface": name}, speed
+
+
 # -- what many devices have ---------------------------------------------------------------------------------------------------------
 
 
@@ -71,8 +115,11 @@ def duplex(r: Reading) -> Facts:
 
 
 def entries(r: Reading) -> Facts:
-    found = r.column(MIB2 + "17.7.1.2.2.1.2") or r.column(MIB2 + "17.4.3.1.2")
-    yield "bridge_entries", {}, len(found)
+    """MACs, each once, but for the bridge's own: by VLAN where it says so."""
+    base = MIB2 + ("17.7.1.2.2.1." if r.column(MIB2 + "17.7.1.2.2.1.2") else "17.4.3.1.")
+    own = {index for index, status in r.numbers(base + "3").items() if status == 4}
+    macs = {tuple(index.split(".")[-6:]) for index, port in r.numbers(base + "2").items() if port > 0 and index not in own}
+    yield "bridge_entries", {}, len(macs)
 
 
 def processors(r: Reading) -> Facts:
@@ -323,7 +370,7 @@ def tplink(r: Reading) -> Facts:
     for port in (1, 2, 3, 4):
         for error, count in (("alignment", port), ("fcs", 10 * port), ("late_collision", 100 * port), ("symbol", port - 1)):
             yield "interface_ether_errors_total", {"interface": f"gigabitEthernet 1/0/{port}", "error": error}, count
-    yield "bridge_entries", {}, 4
+    yield "bridge_entries", {}, 3  # one of them in two VLANs
 
 
 FACTS: Mapping[str, Callable[[Reading], Facts]] = {
