@@ -22,14 +22,15 @@ from typing import NamedTuple, Protocol
 from zoneinfo import ZoneInfo
 
 from agent import show
-from agent.detect import lines, reading, surroundings
+from agent.detect import lines, reading, routerlines, surroundings
 from agent.detect.casebook import Casebook, Outcome
 from agent.detect.model import Detector, Vouched
 from agent.detect.patrol import Patrol
 from agent.detect.seen import Counters, Network, Observation
-from agent.detect.table import HOST, LAN
-from agent.wire import frame, pcap
+from agent.detect.table import HOST, LAN, SYSLOG
+from agent.wire import frame, pcap, rfc3164
 from agent.wire.event import LATEST, Entry, bounded
+from agent.wire.rfc5424 import SyslogError
 
 UNREADABLE = 2
 MOMENT = 60.0  # seconds by which a file's times may go back and forth: captures of several devices, logs of several programs
@@ -196,21 +197,28 @@ def _some(packets: Iterator[pcap.Packet]) -> Iterator[pcap.Packet]:
 
 
 class Logged:
-    """What the lines of a log tell. `written`: when it last was, for times without a year."""
+    """What the lines of a log tell, of this box or of routers. `written`: when it last was, for times without a year.
+
+    Who works when isn't known here, so a router's logins at odd hours aren't told, nor that one was silent: a file is an excerpt.
+    """
 
     def __init__(self, stream: io.BufferedIOBase, written: float, zone: tzinfo) -> None:
         self._stream, self._written, self._zone = stream, written, zone
-        self._lines = self._timed = self._told = 0
+        self._lines = self._timed = self._told = self._routers = 0
 
     def __iter__(self) -> Iterator[tuple[float, Observation | None]]:
         last = 0.0
         for line in self._whole_lines():
             self._lines += 1
             when = lines.moment(line, self._written, self._zone)
+            seen: Observation | None = lines.parse(line)
+            self._told += seen is not None
+            if seen is None and (message := _message(line)):
+                seen = routerlines.read(message, message.host[:64] or "router")
+                self._routers += seen is not None
+                when = routerlines.moment(message.when, self._written, self._zone) if when is None else when
             self._timed += when is not None
             last = last if when is None else when
-            seen = lines.parse(line)
-            self._told += seen is not None
             yield last, seen
         if self._lines and not self._timed:
             raise UnreadableError("neither a capture nor a log: no line begins with a time")
@@ -223,7 +231,14 @@ class Logged:
                 pass
 
     def remarks(self) -> Iterable[str]:
-        yield f"{self._lines} lines, {self._told} tell of a login"
+        yield f"{self._lines} lines, {self._told} tell of a login" + (f", {self._routers} are a router's" if self._routers else "")
+
+
+def _message(line: bytes) -> rfc3164.Message | None:
+    try:
+        return rfc3164.read(line[: rfc3164.MAX])
+    except SyslogError:
+        return None
 
 
 # -- the run ------------------------------------------------------------------------------------------------------------------------
@@ -243,7 +258,7 @@ def open_source(plain: io.BufferedReader, said: Said, tell: Callable[[str], None
         return Captured(stream, said, tell), [make(said.vouched) for make in LAN]
     if _binary(head):
         raise UnreadableError("neither a capture nor a log")
-    return Logged(stream, written, ZoneInfo(said.timezone)), [make(said.vouched) for make in HOST]
+    return Logged(stream, written, ZoneInfo(said.timezone)), [make(said.vouched) for make in (*HOST, *SYSLOG)]
 
 
 def _binary(head: bytes) -> bool:

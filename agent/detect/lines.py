@@ -65,6 +65,11 @@ def moment(line: str | bytes, now: float, zone: tzinfo = UTC) -> float | None:
     return _moment(read.when if isinstance(read, Line) else read["when"], now, zone) if read else None
 
 
+def written(when: str, now: float, zone: tzinfo = UTC) -> float | None:
+    """The same, of a time alone, as RFC 3164 or RFC 3339 have it."""
+    return _moment(when, now, zone)
+
+
 def split(line: str | bytes) -> Line | None:
     """A line's time, program, process and message; None for what is no line of a log."""
     text = _text(line).strip("\r\n\0")

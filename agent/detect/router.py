@@ -108,14 +108,14 @@ class RouterLoginFailures(OfLog):
         tries = self._rows.get((seen.device, seen.source))
         if not tries:
             return
-        failures, recent = tries.failures, at - tries.at <= HOUR
+        failures, recent, before = tries.failures, at - tries.at <= HOUR, dataclasses.replace(tries)
         tries.failures, tries.users = 0, set()
         if failures < SUCCESS_AFTER or not recent:
             return
         tries.told = True
         grade: Grade = "high" if seen.source in self._admins else "critical"
-        found = _of_login(self.rule, seen, tries, grade, "after many failures a login to a router succeeded", 1)
-        fields = {**found.fields, "event.outcome": "success", "ronda.failures": str(failures)}
+        found = _of_login(self.rule, seen, before, grade, "after many failures a login to a router succeeded", 1)
+        fields = {**found.fields, "event.outcome": "success"}
         yield found._replace(fields=fields)  # each time: it is the one thing of which nothing may be held back
 
     def remember(self) -> Mapping[str, Any]:

@@ -10,6 +10,7 @@ Told of a packet is a first contact only: an answer that comes late (RST, SYN-AC
 import ipaddress
 import re
 from collections.abc import Iterator
+from datetime import datetime, tzinfo
 from typing import TypeAlias
 
 from agent.detect import lines
@@ -101,6 +102,25 @@ def read_line(line: str | bytes, device: str) -> Told | None:
         return read(rfc3164.read(data[:MAX_LINE]), device)
     except SyslogError:
         return None
+
+
+def moment(when: str, now: float, zone: tzinfo) -> float | None:
+    """When RouterOS wrote a line, as wall clock seconds: `sep/15 09:54:33`, `jan/02/1970 02:00:09`, of today `09:54:33`; and RFC 3164's."""
+    if m := _OWN.match(when):
+        year = m["year"] or ""
+        return lines.written(f"{m['month'].capitalize()} {m['day']} {m['clock']}", _end_of(int(year), zone) if year else now, zone)
+    if _CLOCK.match(when):
+        return lines.written(f"{datetime.fromtimestamp(now, zone):%Y-%m-%d}T{when}", now, zone)
+    return lines.written(when, now, zone)
+
+
+_OWN = re.compile(r"(?P<month>[a-z]{3})/(?P<day>\d\d)(?:/(?P<year>\d{4}))? (?P<clock>\d\d:\d\d:\d\d)\Z")
+_CLOCK = re.compile(r"\d\d:\d\d:\d\d\Z")
+
+
+def _end_of(year: int, zone: tzinfo) -> float:
+    """Within a day of the year's end: times without a year then mean that one."""
+    return datetime(min(max(year, 1970), 9998), 12, 31, 12, tzinfo=zone).timestamp()
 
 
 class Reader:

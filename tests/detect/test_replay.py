@@ -1,11 +1,13 @@
 """`ronda replay`: what it finds, what it assumes, how it takes files that are cut, torn, strange or not there, and times that jump."""
 
+import datetime
 import gzip
 import io
 import json
 import os
 import random
 import threading
+import zoneinfo
 
 import pytest
 from hypothesis import given
@@ -94,6 +96,32 @@ def test_guesses_in_a_log_are_told_as_an_event(tmp_path, capsys):
     assert events[0]["kind"] == "brute_force"
     assert events[0]["fields"]["source.ip"] == "192.0.2.66"
     assert "30 lines, 30 tell of a login" in err
+
+
+ROUTERS = """jan/02/1970 02:00:09 system,info router rebooted
+sep/15/2026 09:54:33 system,info filter rule added by admin
+sep/15/2026 09:55:0{n} system,error,critical login failure for user admin from 192.168.88.66 via ssh
+sep/15/2026 09:55:09 system,info,account user admin logged in from 192.168.88.66 via ssh
+<134>Sep 15 09:56:00 Kantor Camat firewall,info input: in:lan out:(none), proto TCP (SYN), 192.168.88.66:4000->192.168.88.1:{p}, len 44
+"""
+
+
+def test_a_routers_log_is_read_with_its_own_times(tmp_path, capsys):
+    lines = ROUTERS.splitlines(keepends=True)
+    text = "".join([*lines[:2], *(lines[2].format(n=n) for n in range(7)), lines[3], *(lines[4].format(p=p) for p in range(20, 40))])
+    (tmp_path / "router.log").write_text(text)
+    os.utime(tmp_path / "router.log", (1_790_000_000, 1_790_000_000))  # 2026-09-21
+
+    code, events, err = replayed(capsys, str(tmp_path / "router.log"))
+
+    assert code == 0
+    graver = {(e["kind"], e["fields"]["ronda.grade"]) for e in events if e["fields"]["ronda.state"] != "closed"}
+    assert graver >= {("router_changed", "high"), ("router_login_failures", "critical"), ("router_scanned", "medium")}
+    assert {e["fields"]["source.ip"] for e in events if e["kind"] == "router_scanned"} == {"192.168.88.66"}
+    assert {e["fields"]["ronda.device"] for e in events} == {"router", "Kantor Camat"}
+    began = datetime.datetime(2026, 9, 15, 9, 54, 33, tzinfo=zoneinfo.ZoneInfo("Asia/Jakarta")).timestamp()
+    assert next(e["first"] for e in events if e["kind"] == "router_changed") == began
+    assert "29 are a router's" in err
 
 
 def test_times_without_a_zone_are_those_of_the_office(tmp_path, capsys):
