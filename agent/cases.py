@@ -12,7 +12,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from pathlib import Path
 from typing import Annotated, Any
@@ -26,6 +26,7 @@ from agent.detect.casebook import Casebook, Ids, Outcome
 from agent.detect.model import Rule
 from agent.detect.patrol import Patrol
 from agent.detect.suppressions import DAY, MAX_DAYS, Suppression, end_of, past
+from agent.detect.where import Place, place_of
 from agent.evidence import Evidence
 from agent.model import Event, Metric, Sample
 from agent.pseudonyms import normal
@@ -129,7 +130,9 @@ class Cases:
         zone = ZoneInfo(env.timezone)
         self._env, self._name = env, name
         self._configured: list[Suppression] = [entry.suppression(zone) for entry in suppress]
-        self.book = Casebook(rules, env.code, env.timezone, suppressions=self._configured, ids=ids_of(env.data))
+        self.book = Casebook(
+            rules, env.code, env.timezone, suppressions=self._configured, ids=ids_of(env.data), where=self._where,
+        )  # fmt: skip
         self._evidence = Evidence(env.data) if env.data else None
         self._watch = Watch(env.data) if env.data else None
         self._decided: list[Decision] = []
@@ -140,6 +143,10 @@ class Cases:
         self._said = ""
         for over in past(self._configured, env.clock.now()):
             log.warning("%s: suppress: the entry for %s (%s) is over and does nothing; take it out", name, over.rule, over.reason)
+
+    def _where(self, fields: Mapping[str, str]) -> Place | None:
+        """By what switches and routers have put on the board."""
+        return place_of(self._env.board, fields, self._env.clock.monotonic())
 
     async def begin(self, patrol: Patrol) -> None:
         """Takes up what an earlier life has remembered, and what people have decided."""

@@ -8,18 +8,21 @@ than before; what suppresses it, and the end of that; its end. How grave it is t
     as found, and confirmed by a second observation    else "low" at most, so that nobody is woken
     "info" while its rule is learning, and while somebody has accepted it (agent/detect/suppressions.py)
     "medium" at most where the same condition has had a person woken within the hour, and it was no graver then
+
+Where it is plugged in is asked for of each open case, by whoever gave us `where`: what was known last stays, and is told once it is known.
 """
 
 import collections
 import dataclasses
 import zoneinfo
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, tzinfo
 from typing import Any, NamedTuple
 
 from agent.bucket import Bucket, Peers
 from agent.detect.model import ATTACK, GRADES, Finding, Grade, Rule, Table
 from agent.detect.suppressions import Suppression
+from agent.detect.where import FIELD, NAME, Place
 from agent.model import Event, Metric, Sample, Severity
 
 MAX_CASES = 256  # that are open at once
@@ -29,6 +32,7 @@ HOUR = 3600.0  # seconds: one page a condition; a case that comes again within i
 SOURCE_BURST, SOURCE_EVERY = 5, 720.0  # new cases of a rule by one source: so many at once, then one each so many seconds
 RULE_BURST, RULE_EVERY = 20, 180.0  # and by all sources together
 MORE_AFTER, MORE_EVERY = 60.0, 600.0  # seconds until what was over a limit is said, and between two tellings
+LOCATE = 30.0  # seconds between two looks at where the cause of a case is plugged in
 MAX_TOLD = 1024  # outcomes that wait to be taken away
 PAGES = frozenset({"critical", "high"})
 SEVERITY: Mapping[Grade, Severity] = {"critical": "critical", "high": "critical", "medium": "warning", "low": "info", "info": "info"}
@@ -48,7 +52,12 @@ OPENED = Metric(
 LEARNING = Metric("ronda_detector_learning", "Whether a detector is still learning: what it finds is told as info.", labels=("detector",))
 SUPPRESSED = Metric("ronda_findings_suppressed_total", "Findings that somebody had accepted beforehand.", "counter", ("rule",))
 LIMITED = Metric("ronda_findings_limited_total", "Findings that were not told one by one: too many.", "counter", ("rule",))
-METRICS = (ACTIVE, OPENED, LEARNING, SUPPRESSED, LIMITED)
+WHERE = Metric(
+    "ronda_condition_where_info",
+    "Where the cause of a rule's gravest open case is plugged in: names of the config and of interfaces. None where no switch tells.",
+    labels=("rule", "device", "port"),
+)
+METRICS = (ACTIVE, OPENED, LEARNING, SUPPRESSED, LIMITED, WHERE)
 
 
 class Kept(NamedTuple):
@@ -116,6 +125,9 @@ class Case:
     paged_at: float = 0.0
     frames: list[Kept] = dataclasses.field(default_factory=list)
     had: int = 0  # packets that were kept of it in an earlier life, or before it ended
+    place: Place | None = None  # where it is plugged in, as far as was known last
+    place_told: bool = False
+    located: float = float("-inf")
 
     @property
     def evidence(self) -> int:
@@ -151,12 +163,13 @@ class Casebook:
 
     def __init__(
         self, rules: Iterable[Rule], code: str, timezone: str, *, suppressions: Iterable[Suppression] = (), ids: Ids | None = None,
-        learning: bool = True,
+        learning: bool = True, where: Callable[[Mapping[str, str]], Place | None] = lambda _: None,
     ) -> None:  # fmt: skip
         self.rules = {rule.name: rule for rule in rules}
         self.limited: collections.Counter[str] = collections.Counter()
         self.suppressed: collections.Counter[str] = collections.Counter()
         self._code, self._zone, self._ids, self._learns = code, zoneinfo.ZoneInfo(timezone), ids or Ids(), learning
+        self._where = where
         self._suppressions = tuple(suppressions)
         self._open: dict[tuple[str, str], Case] = {}
         self._over: Table[tuple[str, str], Case] = Table(MAX_CASES)  # closed within the hour
@@ -232,6 +245,8 @@ class Casebook:
         for name, rule_ in self.rules.items():
             if rule_.learning:
                 yield LEARNING(float(self.learning(name)), name)
+        for rule, place in sorted(self._places().items()):
+            yield WHERE(1.0, rule, place.device, place.port)
         for metric, counts in ((SUPPRESSED, self.suppressed), (LIMITED, self.limited)):
             for name, n in sorted(counts.items()):
                 yield metric(n, name)
@@ -242,6 +257,15 @@ class Casebook:
             if case.told:
                 at[case.rule, case.told] = min(case.named, at.get((case.rule, case.told), case.named))
         return at
+
+    def _places(self) -> dict[str, Place]:
+        """By rule, of its gravest open case that has one; of several the oldest."""
+        gravest: dict[str, Case] = {}
+        for case in self._open.values():
+            other = gravest.get(case.rule)
+            if case.told and case.place and (other is None or graver(case.told, other.told or "info")):
+                gravest[case.rule] = case
+        return {rule: case.place for rule, case in gravest.items() if case.place}
 
     def cases(self) -> Sequence[Case]:
         """Those that are open."""
@@ -284,13 +308,15 @@ class Casebook:
 
     def _look(self, case: Case, at: float) -> None:
         """Tells of a case where there is something to tell."""
+        self._locate(case, at)
         suppression = self._suppression(case)
         by = suppression.by if suppression else ""
         grade = self._grade_to_tell(case, at, suppressed=bool(by))
         grown = case.count >= case.next
         while case.count >= case.next:
             case.next *= 10
-        news = case.told is None or graver(grade, case.told) or grown or by != case.suppressed_by
+        placed = case.place is not None and not case.place_told
+        news = case.told is None or graver(grade, case.told) or grown or placed or by != case.suppressed_by
         if not news:
             return
         state = "open" if case.told is None else "update"
@@ -299,6 +325,11 @@ class Casebook:
         if grade in PAGES and (case.paged is None or graver(grade, case.paged) or at - case.paged_at >= HOUR):
             case.paged, case.paged_at = grade, at
         self._tell(case, "learning" if self.learning(case.rule) else state, at, case.message, suppression)
+
+    def _locate(self, case: Case, at: float) -> None:
+        if at - case.located >= LOCATE:
+            case.located = at
+            case.place = self._where(case.fields) or case.place
 
     def _grade_to_tell(self, case: Case, at: float, *, suppressed: bool) -> Grade:
         if suppressed or self.learning(case.rule):
@@ -347,6 +378,9 @@ class Casebook:
         if suppression:
             fields |= {"ronda.suppressed_by": suppression.by, "ronda.suppressed_until": suppression.said(self._zone)}
         fields |= {name: value for name, value in own.items() if name not in fields or name in OVERRIDES}
+        if case.place:
+            fields[FIELD] = str(case.place)
+            case.place_told = True
         first, last = (self._wall - (at - moment) for moment in (case.first, case.last))
         event = Event(rule.name, severity, message + times, fields, first, max(first, last), max(1, case.count))
         self._told.append(Outcome(event, case.id, tuple(case.frames), case.rule, case.key))
@@ -376,6 +410,7 @@ class Casebook:
         return said | {
             "confirmed": case.confirmed,
             "named": case.named,
+            "place": list(case.place) if case.place else None,
             "had": case.evidence,
             "age": self._at - case.first,
             "paged_ago": paged_ago,
@@ -421,6 +456,9 @@ def _loaded(held: Mapping[str, Any], at: float) -> Case:
     first, paged_at = at - max(0.0, float(held["age"])), at - max(0.0, float(held["paged_ago"]))
     case = Case(**texts, first=first, last=at, paged_at=paged_at, fields=fields, confirmed=bool(held["confirmed"]))
     case.count, case.next = max(1, int(held["count"])), max(10, int(held["next"]))
+    if place := held.get("place"):
+        device, port = (str(name)[:NAME] for name in place)
+        case.place, case.place_told = Place(device, port), True
     case.named, case.had = float(held.get("named", 0.0)), max(0, min(MAX_FRAMES, int(held.get("had", 0))))
     return case
 
