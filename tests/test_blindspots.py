@@ -13,7 +13,7 @@ from agent.detect.model import Plain, Vouched
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / f"docs/blindspots.{language}.md" for language in ("id", "en")]
-DETECTORS = [maker(Vouched()) for maker in (*table.LAN, *table.HOST, *table.SYSLOG)]
+DETECTORS = [maker(Vouched()) for maker in (*table.LAN, *table.HOST, *table.SYSLOG, *table.TRAPS)]
 MAKERS = (ROOT / "agent/logtail.py", ROOT / "agent/dpkg.py")
 
 

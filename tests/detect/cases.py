@@ -1111,6 +1111,66 @@ def modem_again(rng: random.Random) -> Steps:
     yield from _polls(0.0, 26 * HOUR, lambda at: seen.Usb({"1-2": "hub"} | ({"1-1": "network"} if int(at) % 7200 or not at else {})), 300.0)
 
 
+# -- traps of the office's devices ---------------------------------------------------------------------------------------------------
+
+
+def communities_tried(rng: random.Random) -> Steps:
+    """A try every 20 s: the fifth refusal says that they are not somebody's mistake."""
+    for i in range(9):
+        if i == 4:
+            yield 120.0 + i * 20, BEGIN
+        yield 120.0 + i * 20 + rng.random(), seen.Trap("router", "authentication_failure", source=ATTACKER.ip)
+
+
+def printer_software(rng: random.Random) -> Steps:
+    """CUPS and Windows look for printers with "public": four refusals every quarter of an hour."""
+    for quarter in range(12):
+        for n in range(4):
+            yield 60.0 + quarter * 900 + n * 2 + rng.random(), seen.Trap("router", "authentication_failure")
+
+
+def uplink_out(rng: random.Random) -> Steps:
+    yield 60.0, seen.Trap("router", "cold_start")
+    yield 600.0, BEGIN
+    yield 600.0, seen.Trap("router", "link_down", "ether1")
+    yield 1800.0, seen.Trap("router", "link_up", "ether1")
+
+
+def loose_plug(rng: random.Random) -> Steps:
+    """A port of an access switch, six times down within five minutes: known at the fourth."""
+    for i in range(6):
+        if i == 3:
+            yield 60.0 + i * 50, BEGIN
+        yield 60.0 + i * 50 + rng.random(), seen.Trap("switch-1", "link_down", "ether11")
+        yield 80.0 + i * 50 + rng.random(), seen.Trap("switch-1", "link_up", "ether11")
+
+
+def office_goes_home(rng: random.Random) -> Steps:
+    """PCs are switched off and on, some wake for their updates; the modem's cable is pushed in anew; switches tell it in two versions."""
+    for port in range(2, 25):
+        name = f"ether{port}"
+        for at, what in ((rng.random() * 3600, "link_down"), (50_000 + rng.random() * 3600, "link_up"), (54_000.0 + port, "link_down")):
+            yield 60.0 + at, seen.Trap("switch-1", what, name)
+            yield 60.1 + at, seen.Trap("switch-1", what, name)
+    yield 5000.0, seen.Trap("router", "link_down", "ether1")
+    yield 5012.0, seen.Trap("router", "link_up", "ether1")
+
+
+def weak_adapter(rng: random.Random) -> Steps:
+    """Three starts within a day; each is told in two versions."""
+    for at in (60.0, 20_000.0, 60_000.0):
+        if at == 60_000.0:
+            yield at, BEGIN
+        yield at, seen.Trap("router", "cold_start")
+        yield at + 1, seen.Trap("router", "cold_start")
+
+
+def router_updated(rng: random.Random) -> Steps:
+    yield 60.0, seen.Trap("router", "cold_start")
+    yield 400.0, seen.Trap("router", "cold_start")
+    yield 100_000.0, seen.Trap("router", "warm_start")
+
+
 # -- what makes no sense -----------------------------------------------------------------------------------------------------------
 
 TEXTS = (

@@ -18,12 +18,13 @@ from agent.detect import reading, seen
 from agent.detect.casebook import Casebook, Outcome
 from agent.detect.model import GRADES, Detector, Vouched
 from agent.detect.patrol import Patrol
-from agent.detect.table import HOST, LAN
+from agent.detect.table import HOST, LAN, TRAPS
 from agent.wire.frame import FrameError
 from agent.wire.pcap import Capture, link
 from tests.detect import cases, officeday
 from tests.detect.cases import BEGIN, Answers, Step
 
+EVERY = (*LAN, *HOST, *TRAPS)  # the tables that are played
 HERE = Path(__file__).parent
 CORPUS = next((p for p in (HERE.parents[2] / "shared/corpus", HERE.parents[1] / "shared/corpus") if p.is_dir()), Path("corpus"))
 WALL = 1_795_000_000.0  # 2026-11-18: when every case begins
@@ -112,7 +113,7 @@ def recorded(case: Case) -> Iterator[Step]:
 
 
 def detectors(names: Iterable[str] = (), vouched: Vouched | None = None) -> list[Detector]:
-    made = [make(vouched or Vouched()) for make in (*LAN, *HOST)]
+    made = [make(vouched or Vouched()) for make in EVERY]
     wanted = set(names)
     return [detector for detector in made if not wanted or detector.rule.name in wanted]
 
@@ -244,7 +245,7 @@ class Verdict:
 
 
 def judge(case: Case) -> Verdict:
-    known = {make(Vouched()).rule.name for make in (*LAN, *HOST)}
+    known = {make(Vouched()).rule.name for make in EVERY}
     if absent := [rule for rule in case.of if rule not in known]:
         return Verdict(case, dict.fromkeys(absent, "there is no such detector"), {}, {}, {})
     played = play(steps(case), _vouched(case.vouched), case.recall)

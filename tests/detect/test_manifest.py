@@ -16,13 +16,13 @@ from scapy.layers.netbios import NBNSQueryRequest
 
 from agent.detect import reading, seen
 from agent.detect.model import Vouched
-from agent.detect.table import HOST, LAN
+from agent.detect.table import LAN
 from tests.detect import cases, officeday
 from tests.detect.__main__ import main, office_day
-from tests.detect.player import CORPUS, SOON, TOLD_OF, Case, Verdict, judge, manifest, office, play, scores
+from tests.detect.player import CORPUS, EVERY, SOON, TOLD_OF, Case, Verdict, judge, manifest, office, play, scores
 
 CASES = manifest()
-RULES = [make(Vouched()).rule.name for make in (*LAN, *HOST)]
+RULES = [make(Vouched()).rule.name for make in EVERY]
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +148,7 @@ def test_the_report_names_what_was_wrong_and_writes_json(tmp_path, capsys):
 
 
 def test_garbage_is_of_every_kind_that_detectors_want():
-    wanted = {kind for make in (*LAN, *HOST) for kind in make(Vouched()).wants}
+    wanted = {kind for make in EVERY for kind in make(Vouched()).wants}
     dice = random.Random(1)
     assert all(isinstance(cases.any_of(kind, dice), kind) for kind in wanted)
     assert seen.Arp in wanted
