@@ -1,0 +1,215 @@
+"""Every recorded device, asked by the real client over UDP: who it is, which profiles apply, and every series, no more and no less.
+
+The other side of each comparison is tests/snmp/expected.py, which reads the recording without us. Where the corpus of real devices isn't
+here, the generated recordings are compared alone, and that is said.
+"""
+
+import asyncio
+import functools
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+
+from agent.collector import Failure
+from agent.model import Sample
+from agent.snmp import metrics
+from agent.snmp.client import UdpClient
+from agent.snmp.interfaces import Rules
+from agent.snmp.poll import Engine, Get, Picture, Walk
+from agent.snmp.profile import Profile, shipped
+from agent.snmp.wire import Credentials, Device, Oid
+from agent.structure import loads
+from tests.snmp import expected
+from tests.snmp.recording import Responder, Row, oid, read
+from tests.snmp.recordings import GENERATED_NAMES, REAL_NAMES, recording
+
+ALL = [*REAL_NAMES, *GENERATED_NAMES]
+EVERYTHING = Rules(down=True, virtual=True)
+
+# name → (model, version, serial number, the profiles that apply beside system and interfaces)
+WHO = {
+    "apc_smt750x-nmc2": ("Smart-UPS X 750", "UPS 09.8 (ID20)", "AS1907242163", "apc apc-environment arp"),
+    "edgeswitch_us-8": ("UBNT-USW", "5.76.7.13442", "", "unifi-switch bridge ether host-resources ucd entity"),
+    "ios_2960x": ("WS-C2960X-48FPS-L", "15.0(2a)EX5", "FCW1929B68S", "cisco arp bridge ether entity"),
+    "jetstream_vlans": ("", "", "", "tplink arp bridge ether"),
+    "linux_ups-nut": ("", "", "", "nut"),
+    "openwrt": ("Linksys WRT1200AC", "OpenWrt 21.02.0-rc4", "", "openwrt host-resources ucd"),
+    "routeros": (
+        "RB952Ui-5ac2nD",
+        "6.40.5",
+        "71B1060EE89D",
+        "mikrotik mikrotik-6 arp bridge host-resources mikrotik-60ghz mikrotik-dhcp mikrotik-health mikrotik-optical mikrotik-poe "
+        "mikrotik-ppp mikrotik-wireless entity",
+    ),
+    "routeros_rb750gr3": (
+        "RB750Gr3",
+        "7.20.4",
+        "6F3A071688EA",
+        "mikrotik arp bridge host-resources mikrotik-dhcp mikrotik-health mikrotik-ppp entity",
+    ),
+    "airos": ("", "", "", "airos ucd"),
+    "apc-old": ("Smart-UPS 1500", "601.3.I", "AS00TEST", "apc apc-environment"),
+    "mikrotik-lte": (
+        "RB912R-2nD-LTm",
+        "7.16.1",
+        "HGA0000TEST",
+        "mikrotik mikrotik-dhcp mikrotik-health mikrotik-lte mikrotik-ppp mikrotik-queues mikrotik-wireless",
+    ),
+    "mikrotik-old": (
+        "CCR1036-8G-2S+",
+        "6.49.10",
+        "HGA1111TEST",
+        "mikrotik mikrotik-6 mikrotik-health mikrotik-optical mikrotik-wireless",
+    ),
+    "tplink": ("T1600G-28TS 2.0", "2.0.5 Build 20180929 Rel.49999(s)", "2180000000000", "tplink bridge ether"),
+    "ups-rfc1628": ("Tower 3K", "03.07", "", "ups"),
+}
+WITHOUT_INTERFACES = {"apc-old", "linux_ups-nut"}
+DOCS = pathlib.Path(__file__).parents[2] / "docs" / "devices.md"
+OURS = metrics.ENGINE | {metrics.UPTIME.name, metrics.INTERFACE_INFO.name}
+
+
+async def answered(client: UdpClient, device: Device, ask: Get | Walk) -> Any:
+    if isinstance(ask, Get):
+        return await client.get(device, ask.oids)
+    return await client.walk(device._replace(repetitions=ask.repetitions or device.repetitions), ask.columns, ask.most)
+
+
+def look(rows: Mapping[Oid, Row], rules: Rules) -> Picture:
+    """One look at a device that answers from these rows, as the kind takes it: real client, real datagrams."""
+
+    async def drive(port: int) -> Picture:
+        client, device = UdpClient(), Device("127.0.0.1", port, Credentials(community="public"))
+        steps: Any = Engine("router", shipped(), rules=rules, series=20_000).look(0.0)
+        ask = next(steps)
+        while True:
+            try:
+                answer = await answered(client, device, ask)
+            except Failure as e:
+                step = functools.partial(steps.throw, e)
+            else:
+                step = functools.partial(steps.send, answer)
+            try:
+                ask = step()
+            except StopIteration as e:
+                await client.close()
+                found: Picture = e.value
+                return found
+
+    with Responder(rows) as device:
+        return asyncio.run(drive(device.port))
+
+
+def series(samples: list[Sample]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    found = {}
+    for s in samples:
+        key = (s.metric.name, frozenset(zip(s.metric.labels, s.labels, strict=True)))
+        assert key not in found
+        found[key] = s.value
+    return found
+
+
+def wanted(name: str, reading: expected.Reading, which: Mapping[str, str]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
+    """The facts, but for interfaces that the device has and that aren't shown."""
+    hidden = set(reading.names().values()) - set(which.values())
+    found = {}
+    for metric, labels, value in [*expected.FACTS[name](reading), *expected.interfaces(reading, which)]:
+        key = (f"ronda_snmp_{metric}", frozenset(labels.items()))
+        assert key not in found
+        if labels.get("interface") not in hidden or name in ("openwrt", "airos"):
+            found[key] = value
+    return found
+
+
+@pytest.mark.parametrize("everything", [False, True], ids=["as-usual", "everything"])
+@pytest.mark.parametrize("name", ALL)
+def test_every_series_is_what_the_device_said(name: str, everything: bool) -> None:
+    path = recording(name)
+    if path is None:
+        return
+    rows = read(path).rows
+    picture = look(rows, EVERYTHING if everything else Rules())
+    assert picture.failure is None
+    reading = expected.Reading(rows)
+    which = expected.shown(reading, everything)
+    told = {key: value for key, value in series(picture.samples).items() if key[0] not in OURS}
+    want = wanted(name, reading, which)
+    assert sorted(map(repr, told.keys() - want.keys())) == []  # no series without a line
+    assert sorted(map(repr, want.keys() - told.keys())) == []  # no line without its series
+    assert told == pytest.approx(want, rel=1e-9)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_what_people_call_an_interface_is_in_its_info(name: str) -> None:
+    path = recording(name)
+    if path is None:
+        return
+    rows = read(path).rows
+    reading = expected.Reading(rows)
+    aliases = {index: row.value for index, row in reading.column(expected.MIB2 + "31.1.1.1.18").items()}
+    info = {s.labels[0]: s.labels[1:] for s in look(rows, Rules()).samples if s.metric is metrics.INTERFACE_INFO}
+    for index, interface in expected.shown(reading).items():
+        description, kind = info.pop(interface)
+        said = aliases.get(index, b"")
+        assert isinstance(said, bytes)
+        assert description == said.decode().strip()
+        assert (kind == "ethernet") == (reading.numbers(expected.MIB2 + "2.2.1.3").get(index) == 6)
+    assert info == {}
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_who_it_is(name: str) -> None:
+    path = recording(name)
+    if path is None:
+        return
+    rows = read(path).rows
+    picture = look(rows, Rules())
+    model, version, serial, profiles = WHO[name]
+    basic = ["system"] if name in WITHOUT_INTERFACES else ["system", "interfaces"]
+    assert picture.profiles == [*basic, *profiles.split()]
+    who = picture.identity
+    assert (who.model, who.version, who.serial) == (model, version, serial)
+    said = rows[oid("1.3.6.1.2.1.1.2.0")].value
+    assert isinstance(said, tuple)
+    assert who.kind == ".".join(map(str, said))
+    told = series(picture.samples)
+    reading = expected.Reading(rows)
+    count = {key: value for key, value in told.items() if key[0] == metrics.INTERFACES.name}
+    assert count.get((metrics.INTERFACES.name, frozenset({("state", "shown")})), 0) == len(expected.shown(reading))
+    assert sum(count.values()) == len(reading.names())
+    assert [told[m.name, frozenset()] for m in (metrics.REFUSED, metrics.ROWS_CUT, metrics.SERIES_CAPPED)] == [0, 0, 0]
+
+
+def asked(profile: Profile) -> set[Oid]:
+    """Every OID that a profile reads or looks for."""
+    found = {s.oid for s in profile.scalars} | set(profile.when.has) | set(profile.when.lacks)
+    found |= {spec.oid for spec in (profile.identity.model, profile.identity.version, profile.identity.serial) if spec}
+    for table in profile.tables:
+        found |= {label.oid for label in table.labels.values() if label.oid} | ({table.count.oid} if table.count else set())
+        for column in table.columns:
+            found |= {o for o in (column.oid, column.times, column.minus, column.where and column.where.oid) if o}
+            found |= {spec.oid for spec in column.info.values()}
+    return found
+
+
+def test_no_oid_of_a_profile_is_in_no_recording() -> None:
+    """A slip of the pen in an OID finds nothing anywhere, and would never be missed."""
+    paths = [recording(name) for name in ALL]
+    if not all(paths):
+        return
+    rows = {name for path in paths if path for name in read(path).rows}
+    below = {name[:n] for name in rows for n in range(7, len(name) + 1)}
+    assert sorted((p.profile, o) for p in shipped().values() for o in asked(p) if o not in below) == []
+
+
+def test_the_example_for_admins_is_a_profile() -> None:
+    text = DOCS.read_text().split("```yaml\n")[1].split("```")[0]
+    made = loads(text.encode(), Profile, "thermometer.yaml")
+    assert (made.profile, made.scalars[0].scale, made.tables[0].columns[0].true) == ("thermometer", 0.1, [2])
+
+
+def test_every_shipped_profile_is_in_the_docs() -> None:
+    rows = [line.split("|")[1] for line in DOCS.read_text().splitlines() if line.startswith("| `")]
+    assert set(shipped()) <= {name for row in rows for name in row.split("`")[1::2]}
