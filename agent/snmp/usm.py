@@ -108,7 +108,7 @@ def _ciphers() -> tuple[Any, Any, Any, Any, Any]:
         from cryptography.hazmat.primitives import ciphers
         from cryptography.hazmat.primitives.ciphers import algorithms, modes
     except ImportError:
-        raise Unusable("SNMPv3 with privacy needs the package python3-cryptography (pip: cryptography)") from None
+        raise Unusable("SNMPv3 with privacy needs the package python3-cryptography (pip install ronda[snmpv3])") from None
     try:
         from cryptography.hazmat.decrepit.ciphers import algorithms as old
         from cryptography.hazmat.decrepit.ciphers.modes import CFB
