@@ -330,8 +330,10 @@ class _Voice:
             self.spent[_bin(gap)] += gap
 
     def limit(self) -> float:
-        """Seconds of silence that say something: thrice the gap that it is seldom in."""
-        left = (1.0 - P) * sum(self.spent)
+        """Seconds of silence that say something: thrice the gap that it is seldom in. Whom we have not heard for a day has no habit yet."""
+        if (known := sum(self.spent)) < DAY:
+            return math.inf
+        left = (1.0 - P) * known
         for n in range(BINS - 1, -1, -1):
             left -= self.spent[n]
             if left < 0.0:

@@ -18,13 +18,13 @@ from agent.detect import reading, seen
 from agent.detect.casebook import Casebook, Outcome
 from agent.detect.model import GRADES, Detector, Vouched
 from agent.detect.patrol import Patrol
-from agent.detect.table import HOST, LAN, TRAPS
+from agent.detect.table import HOST, LAN, SYSLOG, TRAPS
 from agent.wire.frame import FrameError
 from agent.wire.pcap import Capture, link
-from tests.detect import cases, officeday
+from tests.detect import cases, officeday, routercases
 from tests.detect.cases import BEGIN, Answers, Step
 
-EVERY = (*LAN, *HOST, *TRAPS)  # the tables that are played
+EVERY = (*LAN, *HOST, *SYSLOG, *TRAPS)  # the tables that are played
 HERE = Path(__file__).parent
 CORPUS = next((p for p in (HERE.parents[2] / "shared/corpus", HERE.parents[1] / "shared/corpus") if p.is_dir()), Path("corpus"))
 WALL = 1_795_000_000.0  # 2026-11-18: when every case begins
@@ -78,7 +78,7 @@ def steps(case: Case) -> Iterator[Step]:
     if case.file:
         return recorded(case)
     name, _, argument = case.make.partition(":")
-    made: Any = getattr(cases, name)
+    made: Any = getattr(cases, name, None) or getattr(routercases, name)
     if name == "garbage":
         made = cases.garbage(*(kind for d in detectors(case.of) for kind in d.wants))
     elif argument:
