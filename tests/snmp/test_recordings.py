@@ -102,6 +102,16 @@ def look(rows: Mapping[Oid, Row], rules: Rules) -> Picture:
         return asyncio.run(drive(device.port))
 
 
+@functools.cache
+def seen(name: str, everything: bool = False) -> tuple[Picture, expected.Reading] | None:
+    """A look at a recorded device, and its recording; None where that isn't here, which is said."""
+    path = recording(name)
+    if path is None:
+        return None
+    rows = read(path).rows
+    return look(rows, EVERYTHING if everything else Rules()), expected.Reading(rows)
+
+
 def series(samples: list[Sample]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
     found = {}
     for s in samples:
@@ -126,13 +136,10 @@ def wanted(name: str, reading: expected.Reading, which: Mapping[str, str]) -> di
 @pytest.mark.parametrize("everything", [False, True], ids=["as-usual", "everything"])
 @pytest.mark.parametrize("name", ALL)
 def test_every_series_is_what_the_device_said(name: str, everything: bool) -> None:
-    path = recording(name)
-    if path is None:
+    if (both := seen(name, everything)) is None:
         return
-    rows = read(path).rows
-    picture = look(rows, EVERYTHING if everything else Rules())
+    picture, reading = both
     assert picture.failure is None
-    reading = expected.Reading(rows)
     which = expected.shown(reading, everything)
     told = {key: value for key, value in series(picture.samples).items() if key[0] not in OURS}
     want = wanted(name, reading, which)
@@ -143,13 +150,11 @@ def test_every_series_is_what_the_device_said(name: str, everything: bool) -> No
 
 @pytest.mark.parametrize("name", ALL)
 def test_what_people_call_an_interface_is_in_its_info(name: str) -> None:
-    path = recording(name)
-    if path is None:
+    if (both := seen(name)) is None:
         return
-    rows = read(path).rows
-    reading = expected.Reading(rows)
+    picture, reading = both
     aliases = {index: row.value for index, row in reading.column(expected.MIB2 + "31.1.1.1.18").items()}
-    info = {s.labels[0]: s.labels[1:] for s in look(rows, Rules()).samples if s.metric is metrics.INTERFACE_INFO}
+    info = {s.labels[0]: s.labels[1:] for s in picture.samples if s.metric is metrics.INTERFACE_INFO}
     for index, interface in expected.shown(reading).items():
         description, kind = info.pop(interface)
         said = aliases.get(index, b"")
@@ -161,21 +166,18 @@ def test_what_people_call_an_interface_is_in_its_info(name: str) -> None:
 
 @pytest.mark.parametrize("name", ALL)
 def test_who_it_is(name: str) -> None:
-    path = recording(name)
-    if path is None:
+    if (both := seen(name)) is None:
         return
-    rows = read(path).rows
-    picture = look(rows, Rules())
+    picture, reading = both
     model, version, serial, profiles = WHO[name]
     basic = ["system"] if name in WITHOUT_INTERFACES else ["system", "interfaces"]
     assert picture.profiles == [*basic, *profiles.split()]
     who = picture.identity
     assert (who.model, who.version, who.serial) == (model, version, serial)
-    said = rows[oid("1.3.6.1.2.1.1.2.0")].value
+    said = reading.rows[oid("1.3.6.1.2.1.1.2.0")].value
     assert isinstance(said, tuple)
     assert who.kind == ".".join(map(str, said))
     told = series(picture.samples)
-    reading = expected.Reading(rows)
     count = {key: value for key, value in told.items() if key[0] == metrics.INTERFACES.name}
     assert count.get((metrics.INTERFACES.name, frozenset({("state", "shown")})), 0) == len(expected.shown(reading))
     assert sum(count.values()) == len(reading.names())

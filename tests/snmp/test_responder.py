@@ -14,9 +14,9 @@ needs_netsnmp = pytest.mark.skipif(shutil.which("snmpbulkwalk") is None, reason=
 TEMPERATURE, NAME = oid("1.3.6.1.4.1.14988.1.1.3.11.0"), oid("1.3.6.1.2.1.1.5.0")
 
 
-def ask(tool: str, version: str, port: int, *rest: str) -> list[str]:
+def ask(tool: str, version: str, port: int, *rest: str, patience: str = "5") -> list[str]:
     """What the tool prints, a row a line, names and values as numbers."""
-    command = [tool, f"-v{version}", "-c", "public", "-m", "", "-r", "0", "-t", "2", "-OnqetU", f"127.0.0.1:{port}", *rest]
+    command = [tool, f"-v{version}", "-c", "public", "-m", "", "-r", "0", "-t", patience, "-OnqetU", f"127.0.0.1:{port}", *rest]
     said = subprocess.run(command, capture_output=True, timeout=60, check=False).stdout.decode(errors="replace")
     return [line for line in said.split("\n") if line.startswith(".1.") and "No more variables" not in line]
 
@@ -77,7 +77,7 @@ def test_what_it_says_can_be_changed_while_it_runs() -> None:
 def test_a_wrong_community_is_met_with_silence_and_lies_with_a_loop() -> None:
     rows, _ = read(recording("ups-rfc1628") or pathlib.Path())
     with Responder(rows, community="rahasia") as device:
-        assert ask("snmpget", "2c", device.port, "1.3.6.1.2.1.1.5.0") == []
+        assert ask("snmpget", "2c", device.port, "1.3.6.1.2.1.1.5.0", patience="0.3") == []
         assert (device.refused, device.asked) == (1, 0)
     with Responder(rows) as device:
         device.jumps[oid("1.3.6.1.2.1.1.5.0")] = oid("1.3.6.1.2.1.1.1.0")
