@@ -20,6 +20,7 @@ from agent import __version__, bundle, decisions, packets, pseudonyms, show, tim
 from agent.custody import decoded, of_incidents, proved
 from agent.decisions import Decision, DecisionError
 from agent.detect.suppressions import DAY, MAX_DAYS, end_of
+from agent.detect.where import FIELD
 from agent.evidence import ID, MAX_HELD, Evidence
 from agent.journal import Reader
 from agent.secret import SecretError
@@ -163,10 +164,12 @@ def _about(mine: Sequence[Entry], zone: Any) -> list[str]:
     times = [datetime.fromtimestamp(at, UTC).astimezone(zone) for at in (min(e.event.first_seen for e in mine), last.last_seen)]
     technique = f"MITRE ATT&CK v{said['threat.version']}: {said['threat.technique.id']}" if "threat.technique.id" in said else ""
     rule = f"{said.get('rule.name', last.kind)} ({said.get('rule.id', '')}, v{said.get('rule.version', '')})"
+    place = next((e.event.fields[FIELD] for e in reversed(mine) if FIELD in e.event.fields), "switch port/AP belum diketahui (not known)")
     return [
         f"  apa         {rule}  {technique}".rstrip(),
         f"  tingkat     {said.get('ronda.grade', '')}  keyakinan {said.get('ronda.confidence', '')}  keadaan {said.get('ronda.state', '')}",
         f"  waktu       {times[0]:%Y-%m-%d %H:%M:%S} … {times[1]:%Y-%m-%d %H:%M:%S}  {max(e.event.count for e in mine)} kali",
+        f"  tempat      {show.printable(place)}",
     ]
 
 

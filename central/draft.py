@@ -1,8 +1,9 @@
 """`ronda central draft ID`: the report of a security incident that the national CSIRT asks for, drafted from the stored events.
 
 Law: the four contents that Perban BSSN 1/2024 article 15 asks for: contact, description, chronology, impact. Nothing of an event's fields
-is told but its grade, state, confidence and count: no address, MAC or name, not even a pseudonym. The words are those of the alerts
-(alerts/rules/lan.yaml, guard.yaml, syslog.yaml). A person completes what stands in [brackets], decides, and sends: Ronda sends nothing.
+is told but its grade, state, confidence, count and the switch's port: no address, MAC or name, not even a pseudonym. The words are those
+of the alerts (alerts/rules/lan.yaml, guard.yaml, syslog.yaml, traps.yaml). A person completes what stands in [brackets], decides, and
+sends: Ronda sends nothing.
 """
 
 import argparse
@@ -28,6 +29,7 @@ STATES = {
     "closed": "tidak terlihat lagi",
     "learning": "dicatat (masih belajar)",
 }
+WHERE = "ronda.where"  # as the box writes it (agent/detect/where.py): names of the config and of interfaces
 MOST = 40  # lines of the chronology; of more, the first and the last
 SOON = 86400.0  # seconds: what else happened there a day before and after
 
@@ -89,6 +91,8 @@ def _description(events: Sequence[Kept], said: Mapping[str, str], office: str, d
     gravest = next((word for grade, word in GRADES.items() if any(f.get("ronda.grade") == grade for f in fields)), "belum dinilai")
     sure = SURE.get(fields[-1].get("ronda.confidence", ""), "belum tahu")
     yield f"Tingkat menurut Ronda: {gravest}; keyakinan: {sure}"
+    place = next((f[WHERE] for f in reversed(fields) if WHERE in f), "")
+    yield f"Tempat: {place or '[switch dan port, atau AP]'}"
     if technique := fields[-1].get("threat.technique.id"):
         yield f"Teknik: MITRE ATT&CK v{fields[-1].get('threat.version', '?')} {technique}"
     yield f"Diketahui lewat: kotak Ronda di kantor itu; paket bukti tersimpan: {fields[-1].get('ronda.evidence', '0')}"

@@ -220,8 +220,14 @@ _OPENED = (
 _AGO = (
     '{{ range printf "time() - ronda:finding_opened:timestamp{site=%q,rule=%q,grade=%q}" $labels.site $labels.rule $labels.grade | query }}'
 )
+# Where its cause is plugged in, as the box tells it (agent/detect/where.py); nothing where no switch tells: a rule may say better itself.
+_WHERE = (
+    '{{ with printf "last_over_time(ronda_condition_where_info{site=%q,rule=%q}[6m])" $labels.site $labels.rule | query }}'
+    '{{ with first . }}{{ label "device" . }} port {{ label "port" . }}{{ end }}{{ end }}'
+)
 OF_FINDINGS = {
     "incident": _OPENED + _INCIDENT,
     "since": _OPENED + _SINCE,
     "lasted": _AGO + "{{ . | value | humanizeDuration }}{{ end }}",
+    "where": _WHERE,
 }

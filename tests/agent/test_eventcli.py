@@ -78,6 +78,13 @@ def test_everything_about_an_incident_stands_on_one_page(box):
     assert "link_up" not in said
 
 
+def test_it_says_where_it_is_plugged_in(box):
+    assert "tempat      switch port/AP belum diketahui" in box.ronda("show", box.id)
+    fields = {"event.kind": "alert", "event.id": box.id, "ronda.state": "update", "ronda.where": "switch-1 port 11"}
+    box.journal.append([Entry(0, Event("arp_sweep", "warning", "more of it", fields, NOW, NOW + 50), "lan")])
+    assert "tempat      switch-1 port 11" in box.ronda("show", box.id)
+
+
 def test_its_packets_are_decoded_by_scapy_in_another_process(box):
     said = box.ronda("show", box.id, "--packets")
     assert "ARP who has 192.168.10.1 says 192.168.10.66" in said

@@ -55,6 +55,20 @@ def test_it_has_the_four_contents_and_the_duties(centre: list[str], capsys: pyte
     assert "3x24 jam" in parts["Kewajiban"]
 
 
+def test_it_says_where_it_is_plugged_in_or_leaves_that_to_a_person(
+    tmp_path: Path, centre: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["draft", ID, *centre])
+    assert "- Tempat: [switch dan port, atau AP]" in capsys.readouterr().out
+    known = told(5, "rogue_dhcp", AT + 3000, "update")
+    known.event.fields["ronda.where"] = "switch-1 port 11"  # type: ignore[index]
+    store = EventStore(tmp_path / "events.sqlite")
+    store.add("dukcapil", "j", [known], AT + 4000)
+    store.close()
+    cli.main(["draft", ID, *centre])
+    assert "- Tempat: switch-1 port 11" in capsys.readouterr().out
+
+
 def test_nothing_in_it_names_an_address_a_mac_or_a_person(centre: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     cli.main(["draft", ID, *centre])
     text = capsys.readouterr().out

@@ -218,6 +218,8 @@ def finding(folder: Path, rule: str, grade: str, since: int, told: str) -> dict:
         f"ronda_condition_active{labels}": f"_x{since + 1} 1x60",
         f"ronda_condition_opened_timestamp_seconds{labels}": f"_x{since + 1} {since * 60}x60",
     }
+    where = '{site="dukcapil",instance="dukcapil",job="ronda",rule="rogue_dhcp",device="switch-1",port="11"}'  # the others' isn't known
+    series[f"ronda_condition_where_info{where}"] = f"_x{since + 1} 1x60"
     series['ronda_lan_dhcp_servers{site="dukcapil",instance="dukcapil",job="ronda"}'] = "2x60"
     [[made]] = Bench(folder, files, series, every="1m", sampled="1m").alerts(SPOKEN[rule], told)
     return {"labels": made.labels, "annotations": made.annotations, "startsAt": BEGAN}
