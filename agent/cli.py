@@ -78,6 +78,8 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     once.add_argument("--interval", type=_duration, help="icmp: time between packets, e.g. 50ms")
     once.add_argument("--timeout", help="e.g. 5s")
     once.add_argument("--source", help="an address or an interface to look from")
+    once.add_argument("--community", metavar="WORD", help="snmp: as whom to ask, in v2c; for v3: credentials_file=FILE")
+    once.add_argument("--version", dest="snmp_version", choices=("1", "2c"), help="snmp: for devices that know version 1 only")
     once.add_argument("--json", action="store_true")
     once.set_defaults(command=_once)
 
@@ -89,9 +91,12 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     events.add_argument("--since", type=_duration, metavar="1h", help="how far back, e.g. 30m, 1h, 7d; default: all that is kept, 30 days")
     events.add_argument("--kind", metavar="KIND", help="this kind only, e.g. link_down")
     events.add_argument("--severity", choices=("critical", "warning", "info"), help="this severity and what is graver")
-    events.add_argument("--json", action="store_true", help="one JSON object a line")
+    events.add_argument("--json", action="store_true", help="one JSON object a line, fields under their ECS names")
+    events.add_argument("--lang", choices=("id", "en"), default="id", help="of what findings and fields are called; default: id")
     events.add_argument("--follow", action="store_true", help="go on with what comes; Ctrl-C ends it")
-    events.add_argument("--config", type=Path, metavar="FILE", help="for the office's time zone; default: this machine's")
+    events.add_argument(
+        "--config", type=Path, metavar="FILE", help="for the office's time zone; default: /etc/ronda/agent.yaml, else this machine's"
+    )
     events.add_argument("--data-dir", type=Path, metavar="DIR")
     events.set_defaults(command=_events)
     if argv[:1] == ["events"]:  # what else can be done with them is in a file of its own
@@ -244,6 +249,8 @@ def _once(args: argparse.Namespace) -> int:
         return _fail(f"there is no kind {args.kind!r}; kinds: {', '.join(KINDS)}")
     if kind.name != "icmp" and (args.count or args.interval):
         return _fail(f"--count and --interval go with icmp; {kind.name} looks once")
+    if kind.name != "snmp" and (args.community or args.snmp_version):
+        return _fail(f"--community and --version go with snmp; {kind.name} knows none")
     config = _once_config(kind, args)
     found = asyncio.run(_look(kind, config, args))
     from agent import show
@@ -289,8 +296,10 @@ async def _look(kind: Kind, config: Any, args: argparse.Namespace) -> dict[str, 
         from agent.show import one_run
 
         return await one_run(kind, config, env)
-    given = {k: v for k in ("count", "interval") if (v := getattr(args, k)) is not None}
-    if sys.stderr.isatty() and kind.name == "icmp":
+    given = {k: v for k in ("count", "interval", "community") if (v := getattr(args, k)) is not None}
+    if args.snmp_version:
+        given["version"] = args.snmp_version
+    if sys.stderr.isatty() and kind.name in ("icmp", "snmp"):
         given["progress"] = lambda text: print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
     try:
         found: dict[str, Any] = await kind.once(config, env, **given)
@@ -304,15 +313,12 @@ async def _look(kind: Kind, config: Any, args: argparse.Namespace) -> dict[str, 
 
 
 def _events(args: argparse.Namespace) -> int:
+    from agent.eventcli import office_zone
     from agent.journal import Reader
     from agent.state import data_directory
 
     directory = (args.data_dir or data_directory()) / "journal"
-    zone = None
-    if args.config:
-        import zoneinfo
-
-        zone = zoneinfo.ZoneInfo(_load(args.config).office.timezone)
+    zone = office_zone(args, _load)
     try:
         return _print_events(Reader(directory), args, zone)
     except FileNotFoundError:
@@ -335,7 +341,10 @@ def _print_events(reader: Any, args: argparse.Namespace, zone: Any) -> int:
                 if not args.json and not shown:
                     print(show.event_head(zone))
                 shown += 1
-                print(show.event_json(reader.site, reader.journal, entry) if args.json else show.event_text(entry, zone), flush=args.follow)
+                print(
+                    show.event_json(reader.site, reader.journal, entry) if args.json else show.event_text(entry, zone, args.lang),
+                    flush=args.follow,
+                )
         if not args.follow:
             break
         time.sleep(1.0)

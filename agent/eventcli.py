@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from agent import __version__, bundle, decisions, packets, pseudonyms, show, timesync
+from agent import __version__, bundle, decisions, packets, pseudonyms, rulewords, show, timesync
 from agent.custody import decoded, of_incidents, proved
 from agent.decisions import Decision, DecisionError
 from agent.detect.suppressions import DAY, MAX_DAYS, end_of
@@ -25,13 +25,29 @@ from agent.evidence import ID, MAX_HELD, Evidence
 from agent.journal import Reader
 from agent.secret import SecretError
 from agent.state import data_directory, uptime
+from agent.structure import ConfigError
 from agent.wire import chain
 from agent.wire import event as lines
 from agent.wire.event import Entry
 
 FINE, FAILED, USAGE = 0, 1, 2
+ETC = Path("/etc/ronda/agent.yaml")  # config/systemd/ronda.service
 MAX_HOLD = 366.0  # days that evidence can be held; then somebody must look again
 ACCEPT_DAYS = 7
+
+
+def office_zone(args: argparse.Namespace, load: Callable[[Path], Any]) -> zoneinfo.ZoneInfo | None:
+    """The office's, by the config that is named, or by the one that the service of this box has; None: not known. Raises ConfigError for
+    a named one.
+    """
+    if args.config:
+        return zoneinfo.ZoneInfo(load(args.config).office.timezone)
+    if args.data_dir:  # another box's, maybe
+        return None
+    try:
+        return zoneinfo.ZoneInfo(load(ETC).office.timezone)
+    except (ConfigError, OSError):
+        return None
 
 
 class CommandError(Exception):
@@ -105,10 +121,9 @@ class Box:
     def __init__(self, args: argparse.Namespace) -> None:
         self.data: Path = args.data_dir or data_directory()
         self.config: Any = None
-        self.zone: zoneinfo.ZoneInfo | None = None
         if args.config:
             self.config = args.load(args.config)
-            self.zone = zoneinfo.ZoneInfo(self.config.office.timezone)
+        self.zone = office_zone(args, args.load)
         self.evidence = Evidence(self.data)
         self.decisions = decisions.read(self.data)
 
@@ -163,11 +178,13 @@ def _about(mine: Sequence[Entry], zone: Any) -> list[str]:
     said = last.fields
     times = [datetime.fromtimestamp(at, UTC).astimezone(zone) for at in (min(e.event.first_seen for e in mine), last.last_seen)]
     technique = f"MITRE ATT&CK v{said['threat.version']}: {said['threat.technique.id']}" if "threat.technique.id" in said else ""
-    rule = f"{said.get('rule.name', last.kind)} ({said.get('rule.id', '')}, v{said.get('rule.version', '')})"
+    name = said.get("rule.name", last.kind)
+    rule = f"{rulewords.rule(name, 'id')}: {name} ({said.get('rule.id', '')}, v{said.get('rule.version', '')})"
+    grade, sure, state = (rulewords.value(f, said.get(f, ""), "id") for f in ("ronda.grade", "ronda.confidence", "ronda.state"))
     place = next((e.event.fields[FIELD] for e in reversed(mine) if FIELD in e.event.fields), "switch port/AP belum diketahui (not known)")
     return [
         f"  apa         {rule}  {technique}".rstrip(),
-        f"  tingkat     {said.get('ronda.grade', '')}  keyakinan {said.get('ronda.confidence', '')}  keadaan {said.get('ronda.state', '')}",
+        f"  tingkat     {grade}  keyakinan {sure}  keadaan {state}",
         f"  waktu       {times[0]:%Y-%m-%d %H:%M:%S} … {times[1]:%Y-%m-%d %H:%M:%S}  {max(e.event.count for e in mine)} kali",
         f"  tempat      {show.printable(place)}",
     ]

@@ -41,8 +41,6 @@ MAX_LINE = 65_536
 PROGRESS = 0.5
 GROUP = frozenset("13579bdf")  # the second digit of a MAC that isn't one host's: the lowest bit of its first octet
 # Fields that say the same in each event of a rule are for machines; of them a person is shown these.
-SAME = ("event.", "observer.", "rule.", "threat.", "ronda.dedup_key", "ronda.advice_id", "ronda.evidence")
-SHOWN = frozenset({"event.id", "rule.id", "threat.technique.id"})
 
 _GZIP = b"\x1f\x8b"
 _TORN = (EOFError, zlib.error, gzip.BadGzipFile)
@@ -334,7 +332,7 @@ def _shown(number: int, outcome: Outcome, said: Said, zone: tzinfo, *, as_json: 
     event = bounded(outcome.event)
     if as_json:
         return show.event_json(said.code, "replay", Entry(number, event))
-    shown = {name: value for name, value in event.fields.items() if name in SHOWN or not name.startswith(SAME)}
+    shown = {name: value for name, value in event.fields.items() if name != "ronda.evidence"}  # none is kept here
     return show.event_text(Entry(number, dataclasses.replace(event, fields=shown)), zone)
 
 

@@ -11,8 +11,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from agent import rulewords
 from agent.collector import Env, Kind, Result
 from agent.model import Event, Sample
+from agent.texts import Lang
 from agent.wire.event import Entry, encode
 
 
@@ -106,22 +108,39 @@ def wanted(event: Event, kind: str | None, severity: str | None) -> bool:
     return kind in (None, event.kind) and (severity is None or order.index(event.severity) <= order.index(severity))
 
 
+# Of no use to a person who reads: the same in each, or said in other words. `--json` has all of it.
+SAME = ("event.", "observer.", "rule.", "threat.", "ronda.dedup_key", "ronda.advice_id")
+SHOWN = frozenset({"event.id", "rule.id", "threat.technique.id"})
+FIRST = ("event.id", "ronda.grade", "ronda.confidence", "ronda.state", "ronda.where")
+
+
 def event_head(zone: tzinfo | None) -> str:
     """What stands above the events: in which zone's time they are told."""
-    return f"waktu ({datetime.now(UTC).astimezone(zone):%Z})"
+    name = f"{datetime.now(UTC).astimezone(zone):%Z}"
+    return f"waktu ({name})" if zone else f"waktu ({name}, zona kotak ini; zona kantor: --config FILE)"
 
 
-def event_text(entry: Entry, zone: tzinfo | None) -> str:
-    """An event as one line, and its evidence below it. `~`: no clock that can be believed gave the time."""
+def event_text(entry: Entry, zone: tzinfo | None, lang: Lang = "id") -> str:
+    """An event as one line, and its evidence below it under names for people. `~`: no clock that can be believed gave the time."""
     event = entry.event
     first, last = (datetime.fromtimestamp(at, UTC).astimezone(zone) for at in (event.first_seen, event.last_seen))
     until = f" … {last:%H:%M:%S}" if f"{first:%x%X}" != f"{last:%x%X}" else ""
     times = f" ({event.count}×{until})" if event.count > 1 else ""
     when = f"{first:%Y-%m-%d %H:%M:%S}{'~' if entry.unsure else ' '}"
-    line = f"{when} {SEVERITY[event.severity]:10} {event.kind}: {printable(event.message)}{times}"
-    said = {**({"task": entry.task} if entry.task else {}), **entry.labels, **event.fields}
-    evidence = "  ".join(f"{printable(name)}={printable(value)}" for name, value in said.items() if value)
+    message = printable(event.message).removesuffix(f" ({event.count} times)")
+    called = f"{rulewords.rule(event.kind, lang)} ({event.kind})" if event.kind in rulewords.RULES else event.kind
+    line = f"{when} {SEVERITY[event.severity]:10} {called}: {message}{times}"
+    evidence = "  ".join(_named(entry, lang))
     return f"{line}\n{'':21}{evidence}" if evidence else line
+
+
+def _named(entry: Entry, lang: Lang) -> Iterable[str]:
+    fields = entry.event.fields
+    said = {name: fields[name] for name in FIRST if name in fields}
+    said |= {**({"task": entry.task} if entry.task else {}), **entry.labels, **fields}
+    for name, value in said.items():
+        if value and (name in SHOWN or not name.startswith(SAME)):
+            yield f"{printable(rulewords.field(name, lang))}={printable(rulewords.value(name, value, lang))}"
 
 
 def event_json(site: str, journal: str, entry: Entry) -> str:

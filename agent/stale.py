@@ -1,4 +1,4 @@
-"""What in a config is over and does nothing: entries of `suppress:` whose last day has passed. `ronda check` warns of them, with their line.
+"""What in a config is over and does nothing: entries of `suppress:` whose last day has passed. `ronda check` warns of them by line.
 
 Law: reads YAML's nodes, for only they know the lines; a file that isn't YAML has been refused before.
 """

@@ -72,7 +72,7 @@ def day(ahead):
 def test_everything_about_an_incident_stands_on_one_page(box):
     box.ronda("accept", box.id, *WHO)
     said = box.ronda("show", box.id)
-    for part in (f"Kejadian {box.id}", "arp_sweep (L10, v1)", "MITRE ATT&CK v19: T1018", "tingkat     medium", "keadaan closed", MAC, IP,
+    for part in (f"Kejadian {box.id}", "arp_sweep (L10, v1)", "MITRE ATT&CK v19: T1018", "tingkat     sedang", "keadaan selesai", MAC, IP,
                  "diterima", "Budi", "pemindai kami sendiri", f"{box.id}.pcap", "1 kali"):  # fmt: skip
         assert part in said
     assert "link_up" not in said
@@ -83,6 +83,23 @@ def test_it_says_where_it_is_plugged_in(box):
     fields = {"event.kind": "alert", "event.id": box.id, "ronda.state": "update", "ronda.where": "switch-1 port 11"}
     box.journal.append([Entry(0, Event("arp_sweep", "warning", "more of it", fields, NOW, NOW + 50), "lan")])
     assert "tempat      switch-1 port 11" in box.ronda("show", box.id)
+
+
+def test_a_person_reads_names_not_fields_and_a_count_once(tmp_path, capsys):
+    box = Box(tmp_path / "box", capsys)
+    counted = Event(
+        "arp_sweep", "warning", "many addresses are asked for (72 times)", {"source.mac": MAC, "ronda.grade": "medium"}, NOW, NOW + 5, 72
+    )
+    box.journal.append([Entry(0, counted, "lan")])
+    line, evidence = box.ronda("--kind", "arp_sweep").splitlines()[-2:]
+    assert "ada yang menyisir jaringan kantor (arp_sweep): many addresses are asked for (72× … " in line
+    assert "times" not in line
+    assert evidence.strip().split("  ") == ["tingkat=sedang", "tugas=lan", f"perangkat (MAC)={MAC}"]
+    assert "somebody sweeps the office's network (arp_sweep)" in box.ronda("--kind", "arp_sweep", "--lang", "en")
+
+
+def test_times_without_the_offices_zone_say_whose_they_are(box):
+    assert "zona kotak ini; zona kantor: --config FILE" in box.ronda("show", box.id)
 
 
 def test_its_packets_are_decoded_by_scapy_in_another_process(box):

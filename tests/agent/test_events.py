@@ -318,7 +318,7 @@ def test_events_for_a_person(box, capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("waktu (")
     assert "PERHATIAN  link_down: device eth0 has lost its carrier" in lines[1]
-    assert "role=wan  device=eth0  text=a\\x0ab" in lines[2]
+    assert "role=wan  kartu jaringan=eth0  text=a\\x0ab" in lines[2]
     assert "~ INFO       link_up: device eth0 has a carrier (7× …" in lines[5]
 
 

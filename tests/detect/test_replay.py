@@ -80,9 +80,10 @@ def test_people_see_a_table_without_what_is_the_same_in_each(tmp_path, capsys):
     assert code == 0
     head, line, evidence, *_ = out.splitlines()
     assert head == "waktu (WIB)"
-    assert "arp_sweep: " in line
-    assert f"source.mac={cases.ATTACKER.mac}" in evidence
+    assert "ada yang menyisir jaringan kantor (arp_sweep): a device looks" in line
+    assert f"perangkat (MAC)={cases.ATTACKER.mac}" in evidence
     assert "event.category" not in out
+    assert "ronda." not in evidence
 
 
 def test_guesses_in_a_log_are_told_as_an_event(tmp_path, capsys):
