@@ -76,6 +76,7 @@ KINDS = {
     "host": Text("Kotak Ronda", "The Ronda box"),
     "lan": Text("Keamanan jaringan kantor", "The office network's security"),
     "guard": Text("Keamanan kotak Ronda", "The box's own security"),
+    "snmp": Text("Perangkat (SNMP)", "Devices (SNMP)"),
     "syslog": Text("Catatan router dan switch", "Logs of routers and switches"),
     "traps": Text("Laporan perangkat (trap SNMP)", "What devices tell (SNMP traps)"),
 }

@@ -42,9 +42,7 @@ _WAYS = tuple(
     for way, said in (("receive", "received"), ("transmit", "sent"))
     for what, text in (
         ("bytes", f"Bytes {said}."),
-        ("packets", f"Packets {said} (unicast; with the others where the profile can)."),
-        ("multicast_packets", f"Multicast packets {said}."),
-        ("broadcast_packets", f"Broadcast packets {said}."),
+        ("packets", f"Packets {said} that were to one receiver (unicast)."),
         ("errors", f"Packets not {said} because of errors."),
         ("discards", f"Packets not {said} though they had no errors: no room for them."),
     )
@@ -99,7 +97,6 @@ _ROUTER = (
     _counter("queue_drops_total", "Packets that the queue dropped.", "queue", "direction"),
     _gauge("dhcp_leases", "Addresses that the device's DHCP server has lent."),
     _gauge("bridge_entries", "MACs that the bridge knows the port of."),
-    _gauge("connections", "Connections that the device keeps track of."),
 )
 
 # -- UPS ---------------------------------------------------------------------------------------------------------------------------

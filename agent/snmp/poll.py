@@ -506,6 +506,10 @@ class Engine:
         self._epoch = 0
         self._counts = (0, 0, 0)  # values refused, tables cut, interfaces cut
 
+    def use(self, library: Mapping[str, Profile]) -> None:
+        """Takes other profiles; at the next look they are chosen anew."""
+        self._library, self._chosen = library, ("", -math.inf)
+
     # -- the look -------------------------------------------------------------------------------------------------------------------
 
     def look(self, now: float) -> Generator[Ask, Any, Picture]:

@@ -460,7 +460,7 @@ def test_each_mistake_has_its_message(errors, old, new, expected):
             ["b: {name: B, code: BB, class: 24-jam, targets: {icmp: [{target: a}, {target: a}],", "  tcp: [{target: a}], snmp: []}}"],
             [
                 '14: sites.b.targets.tcp[0].target: "a" is not host:port (try 192.0.2.80:443, db.example.go.id:5432 or [2001:db8::5]:22)',
-                "14: sites.b.targets.snmp: unknown key (known: icmp, tcp, http, dns, link, host, lan, guard, syslog, traps)",
+                "14: sites.b.targets.snmp: unknown key (known: icmp, tcp, http, dns, link, host, lan, guard, snmp, syslog, traps)",
             ],
         ),
         (

@@ -1,0 +1,437 @@
+"""snmp: the office's routers, switches, radios and UPSes. One task a device; `name` is the device, and the label `task` of all its series.
+
+    collectors:
+      snmp:
+        - {name: router, target: gateway, credentials_file: /etc/ronda/router.snmp.yaml}
+        - name: switch-1
+          target: "192.0.2.2:161"
+          credentials_file: /etc/ronda/switch.snmp.yaml      # {version: "3", user: ronda, auth: sha256, auth_password: …, privacy: aes, …}
+          profiles: auto                                     # or [interfaces, mikrotik-health]; what there is: docs/devices.md
+          profiles_dir: /etc/ronda/profiles                  # your own files, like those of agent/snmp/profiles
+          interfaces: {keep: ["^sfp"], drop: ["^guest"], down: false, virtual: false}
+          series: 1000                                       # at most, of this device
+
+Without `credentials_file` it is asked in v2c with the community "public". Try a device first: ronda once snmp 192.0.2.2 --community WORD
+
+Interfaces are told by name. Left out are virtual ones (VLAN, bridge, tunnel, loopback) unless `virtual`, and those that were never up
+unless `down`; one that was up once stays and is 0 when it goes down. `keep` (regular expressions of names) shows, `drop` hides.
+
+The look ends as a failure when the device doesn't answer at all or not in time. A table that can't be read costs that table. What the ARP
+table and the switch know goes to the detectors (env.board), never into labels.
+"""
+
+import asyncio
+import dataclasses
+import itertools
+import os
+import re
+import time
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+
+from agent.collector import Env, Failure, Kind, Poller, ProbeConfig, Result, Seen, failed, succeeded
+from agent.model import Event, Sample
+from agent.snmp import interfaces, metrics
+from agent.snmp.memory import Memory
+from agent.snmp.wire import Client, Credentials, Device
+from agent.sockets import parse_address
+from agent.structure import BAD, ConfigError, Duration, Reader, Regex, Scalar, Slug
+from agent.tls import File
+
+PORT = 161
+PUBLIC = Credentials("2c", "public")
+REASONS = ("resolve", "timeout", "refused", "unreachable", "auth", "answer", "send")
+EVENTS = ("device_restarted", "snmp_table_failed", "snmp_table_back", "snmp_capped")
+COMMON = frozenset({"system", "interfaces", "ether", "entity", "host-resources", "ucd", "arp", "bridge"})  # profiles of no make
+
+
+def split(target: str) -> tuple[str, int]:
+    """`host`, `host:port`, `gateway`, an IPv6 address alone or `[address]:port` → host and port. Raises ValueError."""
+    if parse_address(target):
+        return target, PORT
+    m = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\s/@?#\[\]:]{1,253}))(?::(\d{1,5}))?", target, re.ASCII)
+    if not m or not 0 < int(m[3] or PORT) < 65536:
+        raise ValueError
+    return m[1] or m[2], int(m[3] or PORT)
+
+
+def _target(text: str) -> str:
+    split(text)
+    return text
+
+
+def _series(text: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", text) or not 50 <= int(text) <= 20_000:
+        raise ValueError
+    return int(text)
+
+
+class Wanted(list[str]):
+    """Names of profiles, or the word `auto`."""
+
+    @classmethod
+    def read_node(cls, reader: Reader, node: yaml.Node, path: str, depth: int) -> Any:
+        if isinstance(node, yaml.ScalarNode):
+            return cls(["auto"]) if node.value == "auto" else reader.problem(node, path, "is `auto`, or a list of names")
+        names = reader.read(node, list[Slug], path, depth)
+        return BAD if names is BAD else cls(names)
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        return {"anyOf": [{"enum": ["auto"]}, {"type": "array", "items": {"type": "string", "pattern": "^[a-z0-9-]{1,40}$"}}]}
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class InterfacesConfig:
+    """Which interfaces are shown; `keep` wins over `drop`."""
+
+    keep: list[Regex] = dataclasses.field(default_factory=list)
+    drop: list[Regex] = dataclasses.field(default_factory=list)
+    down: bool = False  # also those that were never up
+    virtual: bool = False  # also VLANs, bridges, tunnels, loopbacks
+
+    def rules(self) -> interfaces.Rules:
+        return interfaces.Rules(tuple(map(re.compile, self.keep)), tuple(map(re.compile, self.drop)), self.down, self.virtual)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(ProbeConfig):
+    shortest = 5.0
+
+    target: Annotated[str, Scalar("a device", _target, "an address, a name or gateway, and :port where it isn't 161")]
+    interval: Duration = 60.0
+    timeout: Duration = 20.0
+    credentials_file: File | None = None
+    profiles: Wanted = dataclasses.field(default_factory=lambda: Wanted(["auto"]))
+    profiles_dir: File | None = None
+    interfaces: InterfacesConfig = dataclasses.field(default_factory=InterfacesConfig)
+    series: Annotated[int, Scalar("a number of series", _series, "50 to 20000")] = 1000
+
+    def problems(self) -> Iterable[tuple[str, str]]:
+        yield from super().problems()
+        if self.profiles_dir and not Path(self.profiles_dir).is_dir():
+            return  # it is on another box, perhaps; on its own, the task says so
+        if self.profiles_dir or self.wanted:
+            try:
+                known = _library(self.profiles_dir or "")
+            except ConfigError as e:
+                yield from (("profiles_dir", str(problem)) for problem in e.problems)
+                return
+            for name in self.wanted or ():
+                if name not in known:
+                    yield "profiles", f"{name} is no profile (docs/devices.md); known: {', '.join(sorted(known))}"
+
+    @property
+    def wanted(self) -> list[str] | None:
+        """None: those that apply."""
+        return None if "auto" in self.profiles else list(self.profiles)
+
+
+def _library(directory: str) -> Mapping[str, Any]:
+    from agent.snmp.profile import library  # an agent without devices reads no profiles
+
+    return library(directory)
+
+
+_clients: "weakref.WeakKeyDictionary[asyncio.AbstractEventLoop, Client]" = weakref.WeakKeyDictionary()
+
+
+def client() -> Client:
+    """One for all devices of the loop: it takes their answers in turns. It holds nothing open between two calls."""
+    from agent.snmp.client import UdpClient
+
+    loop = asyncio.get_running_loop()
+    if loop not in _clients:
+        _clients[loop] = UdpClient()
+    return _clients[loop]
+
+
+class Snmp:
+    """The Poller. `community`, `version`: of the command line, in place of a file. `progress`: is told what is read now."""
+
+    def __init__(
+        self, config: Config, env: Env, credentials: Credentials | None = None, progress: Callable[[str], None] | None = None
+    ) -> None:
+        self.config, self.env, self.progress = config, env, progress
+        self.task = config.name or f"snmp:{config.identity()}"
+        self.engine: Any = None
+        self.picture: Any = None
+        self._given = credentials
+        self._credentials = (-1, PUBLIC)  # when its file was changed
+        self._interval = config.interval
+        self._memory = Memory(env.data, self.task)
+        self._files: object = None
+
+    def paced(self, seconds: float) -> None:
+        self._interval = seconds
+        if self.engine:
+            self.engine.interval = seconds
+
+    async def collect(self) -> Iterable[Seen]:
+        """One look. Raises OSError or ConfigError: credentials or profiles that can't be used."""
+        credentials = self._who()
+        await self._ready()
+        until = time.monotonic() + self.config.timeout
+        self.picture = None
+        try:
+            device = await self._device(credentials, until)
+            self.picture = await self._look(device, until)
+        except Failure as e:
+            return [*self._own(), failed(e.reason, e.detail)]
+        await self._keep()
+        picture, now = self.picture, self.env.clock.monotonic()
+        for row in (picture.identity, picture.arp, picture.bridge):
+            if row is not None:
+                self.env.board.post(self.task, row, now)
+        failure = picture.failure
+        return [*picture.samples, *picture.events, failed(failure.reason, failure.detail) if failure else succeeded()]
+
+    def _own(self) -> Iterator[Sample]:
+        """What Ronda counts itself goes on where the device is silent."""
+        yield metrics.RESTARTS(float(self.engine.restarts))
+        yield from (metrics.TABLE_FAILURES(float(n), name) for name, n in sorted(self.engine.failures.items()))
+
+    def _who(self) -> Credentials:
+        """Read again where the file has changed."""
+        if self._given or not self.config.credentials_file:
+            return self._given or PUBLIC
+        from agent.snmp import credentials
+
+        path = Path(self.config.credentials_file)
+        try:
+            changed = path.stat().st_mtime_ns
+        except OSError:
+            changed = -2  # the reading says what is the matter
+        if changed != self._credentials[0]:
+            self._credentials = (changed, credentials.load(path))
+        return self._credentials[1]
+
+    async def _ready(self) -> None:
+        """Loads the profiles, at the first look and when an admin's files have changed."""
+        folder = self.config.profiles_dir or ""
+        now = _signature(folder)
+        if self.engine and now == self._files:
+            return
+        library = await asyncio.to_thread(_library, folder)
+        if missing := [name for name in self.config.wanted or () if name not in library]:
+            raise ValueError(f"profiles: there is no {', '.join(missing)}; known: {', '.join(sorted(library))}")
+        if self.engine:
+            self.engine.use(library)
+        else:
+            self.engine = self._engine(library)
+        self._files = now
+
+    def _engine(self, library: Mapping[str, Any]) -> Any:
+        from agent.snmp.poll import Engine
+
+        known = self._memory.load()
+        return Engine(
+            self.task,
+            library,
+            wanted=self.config.wanted,
+            rules=self.config.interfaces.rules(),
+            series=self.config.series,
+            interval=self._interval,
+            up_once=known.up_once,
+            rebased=known.rebased,
+        )
+
+    async def _device(self, credentials: Credentials, until: float) -> Device:
+        host, port = split(self.config.target)
+        try:
+            async with asyncio.timeout(until - time.monotonic()):
+                addresses = await self.env.net.resolve(host)
+        except TimeoutError:
+            raise Failure("timeout", f"no address of {host} within {self.config.timeout:g} s") from None
+        return Device(addresses[0], port, credentials, timeout=min(2.0, self.config.timeout / 4), source=self.config.source)
+
+    async def _look(self, device: Device, until: float) -> Any:
+        """Asks what the engine wants to know, until it has seen enough or the time is up."""
+        from agent.snmp.poll import Late
+
+        steps = self.engine.look(self.env.clock.monotonic())
+        ask = next(steps)
+        for asked in itertools.count(1):
+            failure: Failure | None = None
+            found: Any = None
+            try:
+                async with asyncio.timeout(until - time.monotonic()):
+                    found = await self._ask(device, ask)
+            except Failure as e:
+                failure = e
+            except TimeoutError:
+                said = "no answer" if asked == 1 else "it answers, but too slowly: not everything was read"
+                failure = Late("timeout", f"{said} within {self.config.timeout:g} s ({device.address} port {device.port})")
+            try:
+                ask = steps.throw(failure) if failure else steps.send(found)
+            except StopIteration as e:
+                return e.value
+        raise AssertionError("never ends so")
+
+    async def _ask(self, device: Device, ask: Any) -> Any:
+        from agent.snmp.poll import Get
+
+        asking = client()
+        if isinstance(ask, Get):
+            return await asking.get(device, ask.oids)
+        if self.progress:
+            self.progress(ask.what)
+        if ask.repetitions:
+            device = device._replace(repetitions=ask.repetitions)
+        return await asking.walk(device, ask.columns, ask.most)
+
+    async def _keep(self) -> None:
+        known = self.engine.interfaces.up_once, self.engine.counters.rebased
+        if (frozenset(known[0]), frozenset(known[1])) != tuple(self._memory.known):
+            await asyncio.to_thread(self._memory.keep, set(known[0]), set(known[1]))
+
+    def close(self) -> None:
+        self.env.board.forget(self.task)
+
+
+def _signature(folder: str) -> object:
+    """What changes where a file of an admin's does."""
+    if not folder:
+        return ""
+    try:
+        return sorted((e.name, e.stat().st_mtime_ns) for e in os.scandir(folder))
+    except OSError as e:
+        return e.errno
+
+
+# -- for people --------------------------------------------------------------------------------------------------------------------
+
+ADVICE = {
+    "timeout": "1) benar alamatnya?  2) SNMP menyala di perangkat?  3) perangkat mengizinkan alamat kotak ini?  4) community benar? "
+    "(yang salah tidak dijawab sama sekali)",
+    "auth": "nama pengguna, auth atau privacy tidak sama dengan yang ada di perangkat",
+    "refused": "tidak ada SNMP di port itu: nyalakan di perangkat, atau tulis :PORT",
+    "unreachable": "tidak ada jalan ke alamat itu dari kotak ini",
+    "resolve": "nama itu tidak dikenal DNS; coba alamatnya",
+    "answer": "perangkat menjawab, tetapi tidak dengan isi yang bisa dibaca; coba version lain",
+    "send": "kotak ini sendiri tidak bisa mengirim; jalankan: ronda doctor",
+}
+
+
+def glance(samples: Sequence[Sample]) -> str:
+    """`RB750Gr3 · 5 dari 6 port hidup`; a UPS on its battery and a cap that bites are said too."""
+    by: dict[str, list[Sample]] = {}
+    for s in samples:
+        by.setdefault(s.metric.name.removeprefix("ronda_snmp_"), []).append(s)
+    who = by.get("device_info", [])
+    parts = [next((text for s in who for text in (s.labels[1], s.labels[0]) if text), "")] if who else []
+    if ports := by.get("interface_up", []):
+        parts.append(f"{sum(s.value for s in ports):.0f} dari {len(ports)} port hidup")
+    parts += ["memakai baterai" for s in by.get("ups_on_battery", []) if s.value]
+    parts += [f"baterai {100 * s.value:.0f} %" for s in by.get("ups_charge_ratio", [])]
+    parts += [f"{s.value:.0f} angka tidak muat" for s in by.get("series_capped", []) if s.value]
+    return " · ".join(filter(None, parts))
+
+
+async def once(
+    config: Config,
+    env: Env,
+    *,
+    community: str | None = None,
+    version: str | None = None,
+    progress: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """One look in full: who it is, which profiles apply, its interfaces, and every sample."""
+    given = Credentials("1" if version == "1" else "2c", community or "public") if community or version else None
+    poller = Snmp(config, env, given, progress)
+    seen = list(await poller.collect())
+    result = next(s for s in seen if isinstance(s, Result))
+    found: dict[str, Any] = {"target": config.target, "ok": not result.reason, "reason": result.reason or None}
+    found["detail"] = result.detail or None
+    if result.reason:
+        found["periksa"] = ADVICE[result.reason]
+    picture = poller.picture
+    if picture is None:
+        return found
+    who = picture.identity
+    found["device"] = {
+        "name": who.name or None, "model": who.model or None, "version": who.version or None, "serial": who.serial or None,
+        "uptime": _age(who.uptime), "sysObjectID": who.kind or None, "sysDescr": picture.description or None,
+    }  # fmt: skip
+    found["profiles"] = picture.profiles
+    if not set(picture.profiles) - COMMON:
+        found["catatan"] = (
+            f"belum ada profil khusus untuk {who.kind or 'perangkat ini'}: yang umum tetap terbaca; "
+            "menambah profil: docs/operations.id.md, Perangkat (SNMP)"
+        )
+    samples = [s for s in seen if isinstance(s, Sample)]
+    found["interfaces"] = list(table(samples))
+    found["events"] = [{"kind": e.kind, "message": e.message} for e in seen if isinstance(e, Event)]
+    found["samples"] = [
+        {"name": s.metric.name, "labels": ", ".join(f"{k}={v}" for k, v in zip(s.metric.labels, s.labels, strict=True)), "value": v}
+        for s in samples
+        for v in (int(s.value) if s.value.is_integer() else s.value,)
+    ]
+    return found
+
+
+def table(samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
+    """A line an interface: name, description, up, speed, bytes, errors."""
+    by: dict[str, dict[str, Any]] = {}
+    for s in samples:
+        name = s.metric.name.removeprefix("ronda_snmp_interface_")
+        if name == s.metric.name or s.metric.labels[:1] != ("interface",):
+            continue
+        row = by.setdefault(s.labels[0], {})
+        if name == "info":
+            row["description"] = s.labels[1]
+        elif name.endswith(("errors_total", "discards_total")) and "ether" not in name:
+            row["errors"] = row.get("errors", 0) + int(s.value)
+        else:
+            row[name] = s.value
+    for interface, row in by.items():
+        yield {
+            "interface": interface,
+            "description": row.get("description", ""),
+            "up": {1.0: "up", 0.0: "down"}.get(row.get("up", -1.0), "?") + ("" if row.get("enabled", 1.0) else " (off)"),
+            "speed": _speed(row.get("speed_bytes")),
+            "in_bytes": _whole(row.get("receive_bytes_total")),
+            "out_bytes": _whole(row.get("transmit_bytes_total")),
+            "errors": row.get("errors"),
+        }
+
+
+def _whole(value: float | None) -> int | None:
+    return None if value is None else int(value)
+
+
+def _speed(bytes_: float | None) -> str | None:
+    """As it stands on a switch: 100 Mbit/s, 1 Gbit/s."""
+    if bytes_ is None:
+        return None
+    bits = bytes_ * 8
+    return f"{bits / 1e9:g} Gbit/s" if bits >= 1e9 else f"{bits / 1e6:g} Mbit/s" if bits >= 1e6 else f"{bits / 1e3:g} kbit/s"
+
+
+def _age(seconds: float) -> str | None:
+    """`12 d 3 h 20 min`."""
+    if seconds < 0:
+        return None
+    minutes = int(seconds) // 60
+    return f"{minutes // 1440} d {minutes // 60 % 24} h {minutes % 60} min"
+
+
+def build(config: Config, env: Env) -> Poller:
+    return Snmp(config, env)
+
+
+KIND = Kind(
+    name="snmp",
+    config=Config,
+    metrics=metrics.METRICS,
+    build=build,
+    events=EVENTS,
+    probe=True,
+    reasons=REASONS,
+    once=once,
+    glance=glance,
+)
