@@ -373,6 +373,39 @@ def tplink(r: Reading) -> Facts:
     yield "bridge_entries", {}, 3  # one of them in two VLANs
 
 
+def linux(r: Reading) -> Facts:
+    yield "memory_size_bytes", {}, 1_000_000 * 1024
+    yield "memory_used_bytes", {}, 400_000 * 1024
+    yield "memory_free_bytes", {}, 123_456 * 1024
+    yield "storage_size_bytes", {"storage": "/"}, 7_500_000 * 4096
+    yield "storage_used_bytes", {"storage": "/"}, 2_500_000 * 4096
+    yield "storage_used_bytes", {"storage": "/run/lock"}, 0
+    yield "cpu_ratio", {"cpu": "196608"}, 0.07
+    yield "cpu_ratio", {"cpu": "196609"}, 1
+    yield "load1", {}, 2.15
+    yield "ups_charge_ratio", {}, 0.87
+    yield "ups_runtime_seconds", {}, 1260
+    yield "voltage_volts", {"sensor": "battery"}, 26.9
+    yield "ups_load_ratio", {}, 0.33  # its input is "Unknown"
+    yield "ups_on_battery", {}, 1
+    yield "ups_battery_replace", {}, 1
+    yield "wireless_clients", {"interface": "wlan0"}, 4
+    yield "wireless_frequency_hertz", {"interface": "wlan0"}, 2412e6
+    yield "wireless_noise_dbm", {"interface": "wlan0"}, -95
+    yield "wireless_transmit_rate_bytes", {"interface": "wlan0"}, 65e6 / 8
+    yield "wireless_receive_rate_bytes", {"interface": "wlan0"}, 6e6 / 8
+
+
+def cisco(r: Reading) -> Facts:
+    yield "memory_used_bytes", {}, 21e6
+    yield "memory_free_bytes", {}, 9e6
+    yield "cpu_ratio", {"cpu": "1"}, 0.17
+    yield "temperature_celsius", {"sensor": "SW#1, Sensor#1"}, 66
+    yield "sensor_ok", {"sensor": "SW#1, Sensor#1"}, 0
+    yield "sensor_ok", {"sensor": "Switch#1, Fan#1"}, 0  # the second fan isn't there
+    yield "sensor_ok", {"sensor": "Sw1, PS1"}, 1
+
+
 FACTS: Mapping[str, Callable[[Reading], Facts]] = {
     "apc_smt750x-nmc2": apc_new,
     "edgeswitch_us-8": edgeswitch,
@@ -383,6 +416,8 @@ FACTS: Mapping[str, Callable[[Reading], Facts]] = {
     "routeros": routeros,
     "routeros_rb750gr3": rb750gr3,
     "airos": airos,
+    "cisco": cisco,
+    "linux": linux,
     "apc-old": apc_old,
     "mikrotik-lte": mikrotik_lte,
     "mikrotik-old": mikrotik_old,

@@ -20,7 +20,7 @@ REAL_NAMES = (
     "routeros",
     "routeros_rb750gr3",
 )
-GENERATED_NAMES = ("airos", "apc-old", "mikrotik-lte", "mikrotik-old", "tplink", "ups-rfc1628")
+GENERATED_NAMES = ("airos", "apc-old", "cisco", "linux", "mikrotik-lte", "mikrotik-old", "tplink", "ups-rfc1628")
 
 
 def recording(name: str) -> pathlib.Path | None:
