@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 
 from agent.snmp import ber
 from agent.snmp.ber import SEQUENCE, Element
-from agent.snmp.messages import BULK, NEXT, RESPONSE
+from agent.snmp.client import USM_STATS
+from agent.snmp.messages import BULK, NEXT, REPORT, RESPONSE
 from agent.snmp.wire import Credentials, Device, Oid
 
 NULL, NO_OBJECT, NO_INSTANCE, END = (bytes((tag, 0)) for tag in (0x05, 0x80, 0x81, 0x82))
@@ -43,13 +44,26 @@ Answer = Callable[[Asked], Sequence[bytes]]
 
 def asked(raw: bytes) -> Asked:
     message = Element(raw, 0, len(raw)).take(SEQUENCE)
-    version, community = message.integer(), message.string()
+    version = message.integer()
+    if version == 3:
+        return Asked(raw, 3, b"", 0, message.take(SEQUENCE).integer(), 0, 0, [])
+    community = message.string()
     pdu = message.take()
     number, first, second = pdu.integer(), pdu.integer(), pdu.integer()
     listed, oids = pdu.take(SEQUENCE), []
     while listed.more:
         oids.append(listed.take(SEQUENCE).oid())
     return Asked(raw, version, community, pdu.tag, number, first, second, oids)
+
+
+def report(it: Asked, about: int, engine: bytes, boots: int = 1, seconds: int = 1) -> bytes:
+    """What an engine of v3 tells of a request that it doesn't take; `about` as in RFC 3414 section 5, not authenticated."""
+    head = ber.element(SEQUENCE, ber.integer(it.number), ber.integer(65507), ber.string(b"\0"), ber.integer(3))
+    who = ber.string(engine), ber.integer(boots), ber.integer(seconds), ber.string(b""), ber.string(b""), ber.string(b"")
+    pair = ber.element(SEQUENCE, ber.oid((*USM_STATS, about, 0)), ber.integer(1, ber.COUNTER))
+    pdu = ber.element(REPORT, ber.integer(0), ber.integer(0), ber.integer(0), ber.element(SEQUENCE, pair))
+    scoped = ber.element(SEQUENCE, ber.string(engine), ber.string(b""), pdu)
+    return ber.element(SEQUENCE, ber.integer(3), head, ber.string(ber.element(SEQUENCE, *who)), scoped)
 
 
 def honest(table: dict[Oid, bytes]) -> Answer:
@@ -79,12 +93,13 @@ class Liar(asyncio.DatagramProtocol):
         self.answer, self.heard = answer, list[Asked]()
         self.transport: Any = None
         self.port = 0
+        self.asker: Any = None  # who asked last
 
     def connection_made(self, transport: Any) -> None:
         self.transport, self.port = transport, transport.get_extra_info("sockname")[1]
 
     def datagram_received(self, data: bytes, addr: Any) -> None:
-        it = asked(data)
+        it, self.asker = asked(data), addr
         self.heard.append(it)
         for out in self.answer(it):
             self.transport.sendto(out, addr)
