@@ -24,7 +24,7 @@ from central.target import shipped
 GRADES = {"critical": "kritis", "high": "tinggi", "medium": "sedang", "low": "rendah", "info": "catatan"}
 SURE = {"certain": "pasti", "likely": "mungkin", "unknown": "belum tahu"}
 STATES = {
-    "open": "terlihat pertama kali",
+    "open": "pertama kali terlihat",
     "update": "terlihat lagi",
     "closed": "tidak terlihat lagi",
     "learning": "dicatat (masih belajar)",
@@ -56,7 +56,7 @@ def draft(name: str, events: Sequence[Kept], others: Sequence[Kept], inventory: 
         _section("2. Deskripsi", _description(events, said, site.name, site.district)),
         _section(f"3. Kronologi ({zone_name(site.timezone)})", _chronology(events, zone)),
         _section("4. Dampak", _impact(events, others, inventory)),
-        _section("Kewajiban (bukan bagian laporan)", DUTIES),
+        _section("Kewajiban (bukan bagian laporan)", [duty.format(name) for duty in DUTIES]),
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -64,7 +64,7 @@ def draft(name: str, events: Sequence[Kept], others: Sequence[Kept], inventory: 
 DUTIES = (
     "Perban BSSN 1/2024: insiden berisiko tinggi dilaporkan ke TTIS sektor, tembusan ke TTIS nasional; pada IIV paling lambat 1x24 jam.",
     "UU PDP pasal 46: bila data pribadi bocor, beri tahu pemiliknya dan lembaga yang berwenang paling lambat 3x24 jam.",
-    "Bukti: ronda events hold ID dan ronda events export ID di kotaknya; ronda central menguji berkas itu.",
+    "Bukti: di kotaknya `ronda events hold {0}`, lalu `ronda events export {0}`; di pusat `ronda central verify {0}.tar.gz`.",
 )
 
 
@@ -90,7 +90,8 @@ def _description(events: Sequence[Kept], said: Mapping[str, str], office: str, d
     fields = [kept.entry.event.fields for kept in events]
     gravest = next((word for grade, word in GRADES.items() if any(f.get("ronda.grade") == grade for f in fields)), "belum dinilai")
     sure = SURE.get(fields[-1].get("ronda.confidence", ""), "belum tahu")
-    yield f"Tingkat menurut Ronda: {gravest}; keyakinan: {sure}"
+    over = fields[-1].get("ronda.state") == "closed"
+    yield f"Tingkat menurut Ronda: {gravest}; keyakinan: {sure}; keadaan: {'tidak terlihat lagi' if over else 'masih terbuka'}"
     place = next((f[WHERE] for f in reversed(fields) if WHERE in f), "")
     yield f"Tempat: {place or '[switch dan port, atau AP]'}"
     if technique := fields[-1].get("threat.technique.id"):
@@ -100,7 +101,8 @@ def _description(events: Sequence[Kept], said: Mapping[str, str], office: str, d
 
 def _chronology(events: Sequence[Kept], zone: ZoneInfo) -> Iterator[str]:
     first = events[0].entry.event
-    yield f"{_time(first.first_seen, zone)}: pertama kali terlihat"
+    if _time(first.first_seen, zone) != _time(first.last_seen, zone):
+        yield f"{_time(first.first_seen, zone)}: mulai terlihat"
     shown = list(events) if len(events) <= MOST else [*events[: MOST // 2], *events[-MOST // 2 :]]
     for kept in shown:
         event = kept.entry.event

@@ -1,8 +1,8 @@
 """`ronda central verify`: what a bundle of `ronda events export` proves, in a sentence.
 
 Law: reads only. Three questions, in this order: is the bundle as it was made (manifest), are its lines in the chain that it brings
-(proof), and does that chain lead to heads that the site had told the centre before (anchors). Exit 0: proven; 1: not, and why; 2: it can't
-be read.
+(proof), and does that chain lead to heads that the site had told the centre before (anchors). Exit 0: proven; 3: it is as it was made,
+but nothing here proves since when (masked, no proof, no anchors); 1: it is not as it was made, and why; 2: it can't be read.
 """
 
 import argparse
@@ -16,7 +16,7 @@ from agent.bundle import BundleError, Checked
 from agent.wire import chain
 from central.eventstore import EventStore, StoreError
 
-PROVEN, NOT, USAGE = 0, 1, 2
+PROVEN, FALSE, USAGE, INTACT = 0, 1, 2, 3
 MAX_FILE = 64 << 20
 
 
@@ -60,15 +60,24 @@ def judge(data: bytes, store: EventStore | None) -> Verdict:
     try:
         found = bundle.check(data)
     except BundleError as e:
-        return Verdict(NOT, f"TIDAK SAH: {e}.")
+        return Verdict(FALSE, f"TIDAK SAH: {e}.")
     whose = f"kejadian {found.manifest.get('id')} dari {found.manifest.get('site')}"
     if found.manifest.get("masked"):
-        return Verdict(NOT, f"Utuh sejak diekspor, tetapi disamarkan: {whose}. Yang disamarkan tidak dapat dibuktikan oleh rantai.")
+        return Verdict(
+            INTACT,
+            f"UTUH, BELUM TERBUKTI: {whose}, disamarkan. Yang disamarkan tidak dapat dibuktikan oleh rantai. "
+            "(Intact; a masked one proves nothing.)",
+        )
     if not found.proof or not found.covered:
-        return Verdict(NOT, f"Utuh sejak diekspor, tetapi tanpa bukti rantai: {whose}. Isinya hanya sekuat pengirimnya.")
+        return Verdict(
+            INTACT,
+            f"UTUH, BELUM TERBUKTI: {whose}, tanpa bukti rantai. Isinya hanya sekuat pengirimnya. (Intact; only as good as who sent it.)",
+        )
     if not store:
         return Verdict(
-            NOT, f"Utuh, dan rantainya benar: {whose}. Belum dibandingkan dengan pusat: tidak ada events.sqlite, sebut --data-dir."
+            INTACT,
+            f"UTUH, BELUM TERBUKTI: {whose}, rantainya benar. Belum dibandingkan dengan pusat: tidak ada events.sqlite, sebut --data-dir. "
+            "(Intact; not compared with the centre.)",
         )
     return _anchored(found, found.proof, store, whose)
 
@@ -79,11 +88,11 @@ def _anchored(found: Checked, proof: chain.Proof, store: EventStore, whose: str)
     for anchor in anchors:
         head = found.heads.get(anchor.number)
         if head is None:
-            return Verdict(NOT, f"TIDAK SAH: {whose}. Pusat tahu baris nomor {anchor.number} pernah ada; di bundel ini baris itu hilang.")
+            return Verdict(FALSE, f"TIDAK SAH: {whose}. Pusat tahu baris nomor {anchor.number} pernah ada; di bundel ini baris itu hilang.")
         if chain.tell(proof.journal, head).digest != anchor.head:
             at = _utc(anchor.received)
             return Verdict(
-                NOT, f"TIDAK SAH: {whose}. Pada {at} kantor itu melaporkan kepala rantai lain untuk baris nomor {anchor.number}."
+                FALSE, f"TIDAK SAH: {whose}. Pada {at} kantor itu melaporkan kepala rantai lain untuk baris nomor {anchor.number}."
             )
     until = max(found.covered)
     if proving := [anchor for anchor in anchors if anchor.number >= until]:
@@ -93,7 +102,11 @@ def _anchored(found: Checked, proof: chain.Proof, store: EventStore, whose: str)
             f"TERBUKTI: {n} baris {whose} tidak berubah sejak {at}, saat pusat menerima kepala rantai nomor {proving[0].number} dari "
             f"kantor itu; {len(anchors)} kepala rantai cocok. (Proven: these lines are as they were then.)",
         )
-    return Verdict(NOT, f"Utuh, dan rantainya benar: {whose}. Pusat belum menerima kepala rantai dari sesudah baris nomor {until}.")
+    return Verdict(
+        INTACT,
+        f"UTUH, BELUM TERBUKTI: {whose}, rantainya benar. Pusat belum menerima kepala rantai dari sesudah baris nomor {until}. "
+        "(Intact; not anchored yet.)",
+    )
 
 
 def _utc(at: float) -> str:

@@ -44,7 +44,9 @@ def test_it_has_the_four_contents_and_the_duties(centre: list[str], capsys: pyte
     assert list(parts) == ["1. Kontak", "2. Deskripsi", "3. Kronologi", "4. Dampak", "Kewajiban"]
     assert "TTIS Labuhanbatu 0624-000008" in parts["1. Kontak"]
     assert "ada pembagi alamat (DHCP) asing, di Dinas Kependudukan dan Pencatatan Sipil" in parts["2. Deskripsi"]
-    assert "kritis; keyakinan: mungkin" in parts["2. Deskripsi"]
+    assert "kritis; keyakinan: mungkin; keadaan: tidak terlihat lagi" in parts["2. Deskripsi"]
+    assert parts["3. Kronologi"].count("pertama kali terlihat") == 1
+    assert f"ronda events export {ID}" in parts["Kewajiban"]
     assert "MITRE ATT&CK v19 T1557.003" in parts["2. Deskripsi"]
     times = re.findall(r"^- (\S+ \S+): ([^,\n]*)", parts["3. Kronologi"], re.MULTILINE)
     assert times[0] == ("24-11-2026 09.15.00", "pertama kali terlihat")
@@ -87,7 +89,7 @@ def test_of_a_long_incident_the_first_and_the_last_are_told() -> None:
 
     many = [Kept(n, "dukcapil", "j", told(n, "rogue_dhcp", AT + n, "update"), AT, late=False) for n in range(1, 200)]
     lines = list(draft._chronology(many, draft.ZoneInfo("Asia/Jakarta")))
-    assert len(lines) == draft.MOST + 3
+    assert len(lines) == draft.MOST + 2
     assert "159 catatan" in lines[-2]
 
 
