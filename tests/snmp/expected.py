@@ -114,12 +114,34 @@ def duplex(r: Reading) -> Facts:
             yield "interface_full_duplex", {"interface": r.names()[index]}, float(value == 3)
 
 
-def entries(r: Reading) -> Facts:
-    """MACs, each once, but for the bridge's own: by VLAN where it says so."""
+def macs(r: Reading) -> dict[str, str]:
+    """MAC → port, each once, but for the bridge's own: by VLAN where it says so."""
     base = MIB2 + ("17.7.1.2.2.1." if r.column(MIB2 + "17.7.1.2.2.1.2") else "17.4.3.1.")
     own = {index for index, status in r.numbers(base + "3").items() if status == 4}
-    macs = {tuple(index.split(".")[-6:]) for index, port in r.numbers(base + "2").items() if port > 0 and index not in own}
-    yield "bridge_entries", {}, len(macs)
+    interface = {port: f"{number:.0f}" for port, number in r.numbers(MIB2 + "17.1.4.1.2").items()}
+    found: dict[str, str] = {}
+    for index, port in r.numbers(base + "2").items():
+        if port > 0 and index not in own:
+            number = interface.get(f"{port:.0f}", f"{port:.0f}")
+            mac = ":".join(f"{int(n):02x}" for n in index.split(".")[-6:])
+            found.setdefault(mac, r.names().get(number, number))
+    return found
+
+
+def arp(r: Reading) -> dict[str, str]:
+    """Address → MAC, of the older table and then of the newer, but for what the device calls invalid."""
+    found: dict[str, str] = {}
+    invalid = {index for index, kind in r.numbers(MIB2 + "4.22.1.4").items() if kind == 2}
+    for base, skip in ((MIB2 + "4.22.1.2", 1), (MIB2 + "4.35.1.4", 3)):
+        for index, row in r.column(base).items():
+            assert isinstance(row.value, bytes)
+            if len(row.value) == 6 and any(row.value) and index not in invalid:
+                found.setdefault(".".join(index.split(".")[skip:]), row.value.hex(":"))
+    return found
+
+
+def entries(r: Reading) -> Facts:
+    yield "bridge_entries", {}, len(macs(r))
 
 
 def processors(r: Reading) -> Facts:

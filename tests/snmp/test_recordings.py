@@ -1,4 +1,4 @@
-"""Every recorded device, asked by the real client over UDP: who it is, which profiles apply, and every series, no more and no less.
+"""Every recorded device, asked by the kind over UDP: who it is, which profiles apply, every series, no more and no less; who is where.
 
 The other side of each comparison is tests/snmp/expected.py, which reads the recording without us. Where the corpus of real devices isn't
 here, the generated recordings are compared alone, and that is said.
@@ -8,25 +8,26 @@ import asyncio
 import functools
 import pathlib
 from collections.abc import Mapping
-from typing import Any
+from typing import NamedTuple
 
 import pytest
 
-from agent.collector import Failure
-from agent.model import Sample
+from agent.clock import SystemClock
+from agent.collector import Env, Result
+from agent.detect.seen import Bridge, DeviceIdentity, RouterArp
+from agent.model import Event, Sample
+from agent.net import Net
 from agent.snmp import metrics
-from agent.snmp.client import UdpClient
-from agent.snmp.interfaces import Rules
-from agent.snmp.poll import Engine, Get, Picture, Walk
 from agent.snmp.profile import Profile, shipped
-from agent.snmp.wire import Credentials, Device, Oid
+from agent.snmp.wire import Oid
 from agent.structure import loads
+from collectors.snmp import Config, InterfacesConfig, Snmp
 from tests.snmp import expected
 from tests.snmp.recording import Responder, Row, oid, read
 from tests.snmp.recordings import GENERATED_NAMES, REAL_NAMES, recording
 
 ALL = [*REAL_NAMES, *GENERATED_NAMES]
-EVERYTHING = Rules(down=True, virtual=True)
+EVERYTHING = InterfacesConfig(down=True, virtual=True)
 
 # name → (model, version, serial number, the profiles that apply beside system and interfaces)
 WHO = {
@@ -73,45 +74,38 @@ DOCS = pathlib.Path(__file__).parents[2] / "docs" / "devices.md"
 OURS = metrics.ENGINE | {metrics.UPTIME.name, metrics.INTERFACE_INFO.name}
 
 
-async def answered(client: UdpClient, device: Device, ask: Get | Walk) -> Any:
-    if isinstance(ask, Get):
-        return await client.get(device, ask.oids)
-    return await client.walk(device._replace(repetitions=ask.repetitions or device.repetitions), ask.columns, ask.most)
+class Look(NamedTuple):
+    """What the kind has told, and put on the board for other tasks."""
+
+    profiles: list[str]
+    samples: list[Sample]
+    events: list[Event]
+    identity: DeviceIdentity
+    arp: RouterArp | None
+    bridge: Bridge | None
 
 
-def look(rows: Mapping[Oid, Row], rules: Rules) -> Picture:
-    """One look at a device that answers from these rows, as the kind takes it: real client, real datagrams."""
-
-    async def drive(port: int) -> Picture:
-        client, device = UdpClient(), Device("127.0.0.1", port, Credentials(community="public"))
-        steps: Any = Engine("router", shipped(), rules=rules, series=20_000).look(0.0)
-        ask = next(steps)
-        while True:
-            try:
-                answer = await answered(client, device, ask)
-            except Failure as e:
-                step = functools.partial(steps.throw, e)
-            else:
-                step = functools.partial(steps.send, answer)
-            try:
-                ask = step()
-            except StopIteration as e:
-                await client.close()
-                found: Picture = e.value
-                return found
-
+def look(rows: Mapping[Oid, Row], interfaces: InterfacesConfig) -> Look:
+    """One look of the kind, at a device that answers from these rows."""
     with Responder(rows) as device:
-        return asyncio.run(drive(device.port))
+        env = Env(SystemClock(), Net())
+        config = Config(target=f"127.0.0.1:{device.port}", name="router", interfaces=interfaces, series=20_000)
+        poller = Snmp(config, env)
+        told = list(asyncio.run(poller.collect()))
+    assert [s.reason for s in told if isinstance(s, Result)] == [""]
+    posted = [env.board.of(kind).get("router", (0.0, None))[1] for kind in (DeviceIdentity, RouterArp, Bridge)]
+    samples, events = ([s for s in told if isinstance(s, kind)] for kind in (Sample, Event))
+    return Look(poller.picture.profiles, samples, events, *posted)  # type: ignore[arg-type]
 
 
 @functools.cache
-def seen(name: str, everything: bool = False) -> tuple[Picture, expected.Reading] | None:
+def seen(name: str, everything: bool = False) -> tuple[Look, expected.Reading] | None:
     """A look at a recorded device, and its recording; None where that isn't here, which is said."""
     path = recording(name)
     if path is None:
         return None
     rows = read(path).rows
-    return look(rows, EVERYTHING if everything else Rules()), expected.Reading(rows)
+    return look(rows, EVERYTHING if everything else InterfacesConfig()), expected.Reading(rows)
 
 
 def series(samples: list[Sample]) -> dict[tuple[str, frozenset[tuple[str, str]]], float]:
@@ -141,7 +135,7 @@ def test_every_series_is_what_the_device_said(name: str, everything: bool) -> No
     if (both := seen(name, everything)) is None:
         return
     picture, reading = both
-    assert picture.failure is None
+    assert picture.events == []
     which = expected.shown(reading, everything)
     told = {key: value for key, value in series(picture.samples).items() if key[0] not in OURS}
     want = wanted(name, reading, which)
@@ -185,6 +179,18 @@ def test_who_it_is(name: str) -> None:
     assert sum(count.values()) == len(reading.names())
     refused = name == "linux"  # a UPS that doesn't know its input
     assert [told[m.name, frozenset()] for m in (metrics.REFUSED, metrics.ROWS_CUT, metrics.SERIES_CAPPED)] == [refused, 0, 0]
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_who_is_where_goes_to_the_board_and_to_no_label(name: str) -> None:
+    if (both := seen(name, everything=True)) is None:
+        return
+    picture, reading = both
+    addresses, ports = expected.arp(reading), expected.macs(reading)
+    assert (picture.arp.entries if picture.arp else {}) == addresses
+    assert (picture.bridge.ports if picture.bridge else {}) == ports
+    labels = {label.lower().replace("-", ":") for s in picture.samples for label in s.labels}
+    assert not labels & {*addresses, *addresses.values(), *ports}
 
 
 def asked(profile: Profile) -> set[Oid]:
