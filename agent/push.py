@@ -7,7 +7,8 @@ monotonic: the wall clock of these boxes jumps, and the true time is known only 
              at once      changes of states (STATES), gathered for 0.2 s
              every 60 s   packets sent and lost, and how long probes take
              every 300 s  all else: histograms, failures by reason, phases, host, devices, the agent's own metrics
-    metered  every 280 s  at most 60 series, by the order of METERED; changes of states at once
+    metered  every 280 s  at most 60 series, by the order of METERED; changes of states at once. Of the office's devices: the UPS's
+                          battery, the interfaces that uplinks go out by, the signal of modem and radio
     A fibre site whose month's budget runs short tells what a metered one does, every 300 s, and goes on with its sign of life.
 
 Counters and histograms are told at every tick of their tier: left out while unchanged they would break rate(). Other gauges may be left
@@ -48,6 +49,7 @@ FIRST = 3.5  # seconds until the first whole picture: by then every task has loo
 STATES = frozenset({
     "ronda_probe_success", "ronda_probe_reason_info", "ronda_site_state", "ronda_verdict", "ronda_condition_active",
     "ronda_link_carrier", "ronda_tls_certificate_valid", "ronda_tls_verification_failed_info", "ronda_detector_coverage",
+    "ronda_snmp_ups_on_battery",  # minutes later the office may be silent
 })  # fmt: skip
 HEARTBEAT = "ronda_heartbeat_timestamp_seconds"
 VERDICTS = frozenset({HEARTBEAT, "ronda_site_state", "ronda_verdict", "ronda_condition_active"})
@@ -60,8 +62,13 @@ METERED = (  # what 60 series are spent on, in this order
     "ronda_probe_success", "ronda_probe_reason_info",
     "ronda_link_carrier", "ronda_samples_undelivered_total", "ronda_buffer_oldest_timestamp_seconds", "ronda_push_clock_offset_seconds",
     "ronda_budget_used_bytes", "ronda_budget_limit_bytes", "ronda_budget_push_slowed",
-    "ronda_icmp_packets_lost_total", "ronda_icmp_packets_sent_total", "ronda_probe_duration_seconds",
+    "ronda_snmp_ups_on_battery", "ronda_icmp_packets_lost_total", "ronda_icmp_packets_sent_total",
+    "ronda_snmp_interface_receive_bytes_total", "ronda_snmp_interface_transmit_bytes_total", "ronda_snmp_interface_up",
+    "ronda_snmp_interface_enabled", "ronda_snmp_lte_rsrp_dbm", "ronda_snmp_lte_sinr_db", "ronda_snmp_wireless_signal_dbm",
+    "ronda_snmp_ups_charge_ratio", "ronda_snmp_ups_runtime_seconds", "ronda_probe_duration_seconds",
 )  # fmt: skip
+UPLINKS = "uplinks"  # the label of a device's task that names the interfaces of uplinks, with commas: of others metered is told nothing
+OF_UPLINKS = frozenset(name for name in METERED if name.startswith("ronda_snmp_interface_"))
 ONE_OF = frozenset({"ronda_site_state", "ronda_verdict"})  # of whose series exactly one is 1: the zeroes say little
 
 DROPPED = Metric("ronda_push_series_dropped_total", "Samples not told to the centre because the agent had too many series.", "counter")
@@ -381,7 +388,7 @@ class Push:
     def _see(self, held: Held, sample: Sample, now: float, *, changes: bool = False) -> None:
         """One series at a tick: it is told, or may wait. With `changes`, only if it changed."""
         key = _key(held.labels, sample)
-        if self._thrifty and sample.metric.name not in METERED:
+        if self._thrifty and not _frugal(held, sample):
             if known := self._series.get(key):  # told of once, as a change
                 known.seen = self._generation
             return
@@ -448,6 +455,12 @@ def _mine(task: str, now: float) -> Held:
 
 def _key(labels: tuple[tuple[str, str], ...], sample: Sample) -> Key:
     return sample.metric.name, sample.suffix, sample.labels, labels
+
+
+def _frugal(held: Held, sample: Sample) -> bool:
+    """Whether METERED tells of it: of a switch's fifty ports only those that an uplink goes out by."""
+    name = sample.metric.name
+    return name in METERED and (name not in OF_UPLINKS or sample.labels[0] in held.batch.labels.get(UPLINKS, "").split(","))
 
 
 def _same(a: float, b: float) -> bool:

@@ -17,6 +17,7 @@ from urllib.parse import urlsplit
 from agent.budget import ESTIMATE
 from agent.collector import Kind, TaskConfig
 from agent.config import task_name
+from agent.push import UPLINKS
 from agent.structure import loads, parse_duration, parse_size
 from central import yamltext
 from central.inventory import Centre, Inventory, Site, SiteDevice, Uplink
@@ -115,13 +116,14 @@ def _anchor(uplink: Uplink | None, number: int, *, alone: bool) -> dict[str, Any
 
 # -- the office's devices ---------------------------------------------------------------------------------------------------------
 
+LONGEST_LABEL = 100
 TRAPS, SYSLOG = "0.0.0.0:162", "0.0.0.0:514"  # where devices send to unless told otherwise; systemd opens them for the agent
 
 
 def _of_devices(site: Site) -> Iterator[Task]:
     """A device's task has its name; the label `uplinks` says which of its interfaces a thrifty box tells the centre of."""
     for name, device in site.devices.items():
-        if device.credentials_file and "snmp" in KINDS:
+        if device.credentials_file:
             yield "snmp", _asked(site, name, device)
     trapping = {name: d for name, d in site.devices.items() if d.traps}
     if trapping:
@@ -135,11 +137,11 @@ def _of_devices(site: Site) -> Iterator[Task]:
 def _asked(site: Site, name: str, device: SiteDevice) -> TaskConfig:
     snmp = KINDS["snmp"].config
     ways = sorted(u.interface for u in site.uplinks if u.device == name)
-    said: dict[str, Any] = {"profiles": device.profiles} if device.profiles else {}
+    said: dict[str, Any] = {"profiles": device.profiles}
     keep = [*device.keep, *(f"^{re.escape(i)}$" for i in sorted({*ways, *device.watch}))]  # shown even if they never were up
     if keep or device.drop:
         said["interfaces"] = typing.get_type_hints(snmp)["interfaces"](keep=keep, drop=device.drop)
-    labels = {"role": "device", **({"uplinks": " ".join(ways)} if ways else {})}
+    labels = {"role": "device", **({UPLINKS: ",".join(ways)} if ways and len(",".join(ways)) <= LONGEST_LABEL else {})}
     made: TaskConfig = snmp(name=name, target=device.address, credentials_file=device.credentials_file, labels=labels, **said)
     return made
 
@@ -234,7 +236,7 @@ def _value(value: Any, hint: Any) -> Any:
     if isinstance(value, dict):
         return {k: _value(v, typing.get_args(hint)[1]) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_value(v, typing.get_args(hint)[0]) for v in value]
+        return [_value(v, (typing.get_args(hint) or (str,))[0]) for v in value]
     parsers = {getattr(form, "parse", None) for form in _forms(hint)}
     if parse_duration in parsers:
         return f"{value:.9f}".rstrip("0").rstrip(".") + "s"

@@ -26,6 +26,7 @@ from agent.structure import ConfigError, Matching, Problem, Reader, Regex, Scala
 from agent.tls import File
 from central.calendars import FOR_EVER, Calendar, Date, Hours, YearDays, load_years, offset
 from collectors import KINDS
+from collectors.snmp import Wanted
 
 CENTRE = "pusat"  # the `site` of the centre's own alerts; no office may be called so
 ALWAYS = "24-jam"  # this calendar is there without being written, and is a 24-jam site's unless it names another
@@ -207,7 +208,7 @@ class SiteDevice:
     address: DeviceAt
     kind: DeviceKind = "other"
     credentials_file: File | None = None
-    profiles: list[Slug] = dataclasses.field(default_factory=list)  # empty: the device's identity decides
+    profiles: Wanted = dataclasses.field(default_factory=lambda: Wanted(["auto"]))
     keep: list[Regex] = dataclasses.field(default_factory=list)
     drop: list[Regex] = dataclasses.field(default_factory=list)
     watch: list[InterfaceName] = dataclasses.field(default_factory=list)
@@ -635,9 +636,20 @@ def _judge_devices(sheet: _Sheet, site: str) -> None:
             sheet.reader.object(path, f'"{name}" is the name of a task that every box has; give the device another')
         elif name in taken:
             sheet.reader.object(path, f'"{name}" is the name of a service or a target of this site too; give the device another')
+        _judge_asked(sheet, path, name)
     _judge_ways(sheet, site, names)
     for what in ("logs", "traps"):
         _judge_senders(sheet, [p for p in sheet.under(f"{site}.devices") if sheet.get(f"{p}.{what}")])
+
+
+def _judge_asked(sheet: _Sheet, path: str, name: str) -> None:
+    """What its box would say of the task that asks it."""
+    made = sheet.get(path)
+    if isinstance(made, SiteDevice) and made.credentials_file:
+        asked = KINDS["snmp"].config(name=name, target=made.address, credentials_file=made.credentials_file, profiles=made.profiles)
+        for field, message in asked.problems():
+            if field == "profiles":
+                sheet.reader.object(f"{path}.profiles", message)
 
 
 def _judge_senders(sheet: _Sheet, devices: Iterable[str]) -> None:

@@ -569,6 +569,29 @@ def test_metered_tells_the_ledger_before_what_says_little() -> None:
     run(work())
 
 
+def test_of_devices_metered_tells_the_uplinks_interfaces_the_signal_and_the_battery() -> None:
+    async def work() -> None:
+        bench = Bench("metered")
+        octets = Metric("ronda_snmp_interface_receive_bytes_total", "", "counter", ("interface",))
+        rsrp, battery = Metric("ronda_snmp_lte_rsrp_dbm", "", labels=("interface",)), Metric("ronda_snmp_ups_on_battery", "")
+
+        def look() -> None:
+            ports = [octets(bench.clock.monotonic(), name) for name in ("ether1", "pppoe out", "ether2", "ether")]
+            bench.write("router", *ports, rsrp(-101, "lte1"), labels={"task": "router", "target": "gateway", "uplinks": "pppoe out,ether1"})
+            bench.write("switch", octets(1, "ether1"))
+            bench.write("ups", battery(0))
+
+        await bench.run(700, each=10, look=look)
+        told = {(r.labels["task"], r.labels["interface"]) for r in bench.rows if r.name == octets.name}
+        assert told == {("router", "ether1"), ("router", "pppoe out")}
+        assert (len(bench.of(rsrp.name)) >= 2, {v for _, v in bench.of(battery.name)}) == (True, {0.0})
+        bench.write("ups", battery(1))
+        await bench.clock.advance(0.3)
+        assert bench.of(battery.name)[-1][1] == 1.0, "at once"
+
+    run(work())
+
+
 def test_it_tells_what_metered_tells_and_all_of_it_again() -> None:
     """A budget that runs short: what metered does not tell is left out rather than ended, and states go at once all the same."""
 

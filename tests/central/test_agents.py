@@ -1,5 +1,6 @@
 """An office's file as it is rendered: the agent takes it, and it listens no wider than its centre needs."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,38 @@ def test_a_box_that_pushes_is_told_where_its_token_is(tmp_path):
     (tmp_path / "agent.yaml").write_text(agents.agent_file(load(file), "s"))
 
     assert str(load_config(tmp_path / "agent.yaml", KINDS).push.token_file) == "/etc/ronda/token"
+
+
+DEVICES = """
+    uplinks:
+      - {isp: isp-a, medium: 4g, source: a, device: router, interface: "pppoe-out1"}
+      - {isp: isp-a, name: b, medium: 4g, source: b, device: router, interface: "ether2 (WAN)"}
+    devices:
+      router: {address: gateway, kind: router, credentials_file: /etc/ronda/r.yaml, logs: true, traps: true, drop: [vlan]}
+      ups: {address: "192.0.2.9:1161", kind: ups, credentials_file: /etc/ronda/u.yaml, profiles: [system, ups], traps: true, watch: [eth0]}
+      cctv: {address: 192.0.2.11, logs: true}
+"""
+
+
+def test_devices_become_tasks_that_ask_them_and_hear_them(tmp_path):
+    site = "  s:\n    name: S\n    code: SSS\n    class: 24-jam" + DEVICES
+    (tmp_path / "inventory.yaml").write_text(PULLED[: PULLED.index("  s:")] + site)
+    (tmp_path / "s.yaml").write_text(agents.agent_file(load(tmp_path / "inventory.yaml"), "s"))
+    made = load_config(tmp_path / "s.yaml", KINDS).collectors
+
+    router, ups = made.snmp
+    assert (router.name, router.target, router.credentials_file, router.profiles) == ("router", "gateway", "/etc/ronda/r.yaml", ["auto"])
+    assert router.labels == {"role": "device", "uplinks": "ether2 (WAN),pppoe-out1"}
+    for pattern, name in zip(router.interfaces.keep, ("ether2 (WAN)", "pppoe-out1"), strict=True):
+        assert (bool(re.search(pattern, name)), re.search(pattern, name + "0")) == (True, None)
+    assert router.interval == 60.0, "in the office, so never stretched"
+    assert (ups.target, ups.profiles, ups.labels, ups.interfaces.keep) == (
+        "192.0.2.9:1161",
+        ["system", "ups"],
+        {"role": "device"},
+        ["^eth0$"],
+    )
+    (traps,), (syslog,) = made.traps, made.syslog
+    assert (traps.listen, traps.senders) == ("0.0.0.0:162", {"router": "gateway", "ups": "192.0.2.9"})
+    assert traps.credentials_files == {"router": "/etc/ronda/r.yaml", "ups": "/etc/ronda/u.yaml"}
+    assert (syslog.listen, syslog.senders) == ("0.0.0.0:514", {"router": "gateway", "cctv": "192.0.2.11"})

@@ -187,6 +187,8 @@ def test_whom_a_devices_messages_come_from(made, address, sender):
          "13: devices.b.watch: needs credentials_file: interfaces are asked for"),
         ("traps: true}, b: {address: 'gateway:1161', traps: true", "mbps: 3",
          "13: devices.b.address: is that of another device that sends"),
+        ("profiles: [upps]", "mbps: 3", "13: devices.router.profiles: upps is no profile (docs/devices.md); known: airos,"),
+        ("profiles: all", "mbps: 3", "13: devices.router.profiles: is `auto`, or a list of names"),
         ("comunity: public", "mbps: 3", "13: devices.router.comunity: unknown key"),
         ("keep: ['(']", "mbps: 3", '13: devices.router.keep[0]: "(" is not a regular expression'),
         ("logs: false}, b: {address: '192.0.2.2:70000', logs: true", "mbps: 3",
@@ -457,10 +459,10 @@ def test_each_mistake_has_its_message(errors, old, new, expected):
             ],
         ),
         (
-            ["b: {name: B, code: BB, class: 24-jam, targets: {icmp: [{target: a}, {target: a}],", "  tcp: [{target: a}], snmp: []}}"],
+            ["b: {name: B, code: BB, class: 24-jam, targets: {icmp: [{target: a}, {target: a}],", "  tcp: [{target: a}], modbus: []}}"],
             [
                 '14: sites.b.targets.tcp[0].target: "a" is not host:port (try 192.0.2.80:443, db.example.go.id:5432 or [2001:db8::5]:22)',
-                "14: sites.b.targets.snmp: unknown key (known: icmp, tcp, http, dns, link, host, lan, guard, snmp, syslog, traps)",
+                "14: sites.b.targets.modbus: unknown key (known: icmp, tcp, http, dns, link, host, lan, guard, snmp, syslog, traps)",
             ],
         ),
         (
