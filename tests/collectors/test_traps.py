@@ -27,7 +27,7 @@ from agent.structure import ConfigError, loads
 from collectors import traps
 from tests.collectors.test_guard import awaited, of
 from tests.fakes import FakeClock
-from tests.snmp import senders
+from tests.snmp import senders, snmpd
 from tests.snmp.snmpd import USERS
 
 pytestmark = pytest.mark.needs("snmptrap", "snmpinform")
@@ -223,6 +223,27 @@ async def test_what_is_down_when_it_is_restarted_is_closed_afterwards(tmp_path: 
     async with box(tmp_path) as it:
         await it.send(V2, senders.UP, *senders.ETHER1)
         assert of(await it.turns(3.0), "trap_link_down") == [("closed", "medium")]
+
+
+@pytest.mark.needs("snmpd")
+@awaited
+async def test_a_real_device_is_heard_as_docs_say(tmp_path: Path) -> None:
+    """net-snmp's snmpd with the lines of docs/operations: by v3, as informs; it starts, and somebody tries a community."""
+    async with box(tmp_path, credentials_file=written(tmp_path, V3)) as it:
+        session = f"-v 3 -u {V3.user} -l authPriv -a SHA -A {V3.auth_password} -x AES -X {V3.privacy_password}"
+        lines = [f"trapsess {session} -Ci 127.0.0.1:{it.watcher.port}", "authtrapenable 1"]
+        with contextlib.ExitStack() as stack:
+            device = await asyncio.to_thread(stack.enter_context, snmpd.running(tmp_path / "device", lines=lines))
+            await it.until(lambda: it.watcher.received["cold_start"])
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as guesser:
+                for _ in range(5):
+                    guesser.sendto(snmpd.HELLO.replace(b"rahasia", b"ngawurr"), (device.address, device.port))
+                    await asyncio.sleep(0.02)
+            await it.until(lambda: it.watcher.received["authentication_failure"] == 5)
+            found = await it.turns(6.0)
+    assert of(found, "trap_auth_failure") == [("open", "medium")]
+    assert of(found, "trap_cold_start") == [("open", "low")]
+    assert it.watcher.refused.total() == 0
 
 
 # -- who is refused ---------------------------------------------------------------------------------------------------------------
