@@ -57,7 +57,7 @@ class UdpClient:
         found: dict[Oid, Value] = {}
         wanted, most = list(dict.fromkeys(oids)), TOGETHER[device.credentials.version]
         todo = [wanted[at : at + most] for at in range(0, len(wanted), most)][::-1]
-        async with _Call(self, device) as call:
+        async with self.call(device) as call:
             while todo:
                 part = todo.pop()
                 reply = await call.ask(lambda _, part=part: Ask(GET, part), len(part))  # type: ignore[misc]
@@ -67,7 +67,7 @@ class UdpClient:
     async def walk(self, device: Device, columns: Sequence[Oid], most: int) -> dict[Oid, Column]:
         """See wire.Client."""
         table = _Table(device, columns, most)
-        async with _Call(self, device) as call:
+        async with self.call(device) as call:
             while asked := table.next():
                 if device.credentials.version == "1":
                     names = [table.last[c] for c in asked]
@@ -83,6 +83,9 @@ class UdpClient:
         self._closed = True
         self._sessions.clear()
         self._checked.clear()
+
+    def call(self, device: Device) -> "_Call":
+        return _Call(self, device)
 
     # -- for calls --------------------------------------------------------------------------------------------------------
 
@@ -136,6 +139,7 @@ class _Call:
         self.session = client.session(device)
         self.reports: collections.Counter[int] = collections.Counter()
         self.attempt = 0  # which one was answered last
+        self._asked: set[int] = set()
         self._sock: socket.socket | None = None
 
     async def __aenter__(self) -> "_Call":
@@ -186,6 +190,7 @@ class _Call:
         for attempt in range(self.device.retries + 1):
             number = random.randrange(1, messages.MAX_NUMBER)
             numbers[number] = attempt
+            self._asked.add(number)
             try:
                 await self._send(payload(number, attempt))
                 async with asyncio.timeout(self.device.timeout):
@@ -204,17 +209,18 @@ class _Call:
 
     async def _answer(self, numbers: Container[int], strange: list[str], most: int) -> Reply | Report:
         assert self._sock
-        while True:
+        for _ in range(MAX_STRAY + 1):
             raw = await asyncio.get_running_loop().sock_recv(self._sock, 1 << 16)
             try:
                 answer = await self.client.read(self.session, raw, most)
-                if answer.number in numbers:
-                    return answer
-                strange.append("to other requests than ours")
             except Malformed as e:
                 strange.append(str(e))
-            if len(strange) > MAX_STRAY:
-                raise _useless(strange)
+                continue
+            if answer.number in numbers:
+                return answer
+            if answer.number not in self._asked:  # else it is late, or came twice
+                strange.append("to other requests than ours")
+        raise _useless(strange or ["the same again and again"])
 
     async def _silent(self, strange: list[str]) -> Failure:
         device, version = self.device, self.device.credentials.version
@@ -248,7 +254,9 @@ class _Call:
 def _useless(strange: Sequence[str]) -> Failure:
     kinds = list(dict.fromkeys(strange))
     digest = any("digest" in kind for kind in kinds)
-    return Failure("auth" if digest else "answer", f"{len(strange)} answers that can't be used: {'; '.join(kinds[:3])}")
+    return Failure(
+        "auth" if digest else "answer", f"{len(strange)} answer{'s' * (len(strange) > 1)} that can't be used: {'; '.join(kinds[:3])}"
+    )
 
 
 def _refused(device: Device, reply: Reply, about: str) -> Failure:
