@@ -24,6 +24,7 @@ from agent import cases
 from agent.cases import PLAUSIBLE, Cases, SuppressConfig
 from agent.collector import Env, Kind, TaskConfig, Watcher
 from agent.detect import casebook, patrol, routerlines, seen
+from agent.detect.concerns import concerns
 from agent.detect.model import Vouched
 from agent.detect.patrol import Patrol
 from agent.detect.router import RouterSilent
@@ -232,4 +233,4 @@ def build(config: Config, env: Env) -> Watcher:
     return SyslogWatcher(config, env)
 
 
-KIND = Kind(name="syslog", config=Config, metrics=METRICS, build=build, events=RULES, glance=glance)
+KIND = Kind(name="syslog", config=Config, metrics=METRICS, build=build, events=RULES, glance=glance, concerns=concerns)
