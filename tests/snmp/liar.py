@@ -105,7 +105,7 @@ class Liar(asyncio.DatagramProtocol):
             self.transport.sendto(out, addr)
 
     def device(self, credentials: Credentials | None = None, **changes: Any) -> Device:
-        made = Device("127.0.0.1", self.port, credentials or Credentials("2c", "rahasia"), timeout=0.1, retries=0)
+        made = Device("127.0.0.1", self.port, credentials or Credentials("2c", "rahasia"), timeout=5.0, retries=0)
         return made._replace(**changes)
 
 
