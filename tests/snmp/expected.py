@@ -156,9 +156,8 @@ def memory(r: Reading, row: str) -> Facts:
 
 
 def disk(r: Reading, row: str, name: str) -> Facts:
-    unit, size = r.number(f"{MIB2}25.2.3.1.4.{row}"), r.number(f"{MIB2}25.2.3.1.5.{row}")
-    if size:
-        yield "storage_size_bytes", {"storage": name}, size * unit
+    unit = r.number(f"{MIB2}25.2.3.1.4.{row}")
+    yield "storage_size_bytes", {"storage": name}, r.number(f"{MIB2}25.2.3.1.5.{row}") * unit
     yield "storage_used_bytes", {"storage": name}, r.number(f"{MIB2}25.2.3.1.6.{row}") * unit
 
 
@@ -242,14 +241,7 @@ def nut(r: Reading) -> Facts:
 def openwrt(r: Reading) -> Facts:
     yield from processors(r)
     yield from memory(r, "1")
-    for row, name in (
-        ("31", "/rom"),
-        ("32", "/sys/fs/cgroup"),
-        ("33", "/overlay"),
-        ("34", "/"),
-        ("35", "/tmp/syscfg"),
-        ("36", "/sys/fs/bpf"),
-    ):
+    for row, name in (("31", "/rom"), ("33", "/overlay"), ("34", "/"), ("35", "/tmp/syscfg")):
         yield from disk(r, row, name)
     yield "load1", {}, r.number(UCD + "10.1.5.1") / 100
     for radio in ("wlan0", "wlan1"):
@@ -336,8 +328,8 @@ def mikrotik_old(r: Reading) -> Facts:
         yield "temperature_celsius", {"sensor": sensor}, degrees
     yield "power_watts", {"sensor": "power-consumption"}, 43.8
     yield "current_amperes", {"sensor": "current"}, 1.815
-    yield "sensor_ok", {"sensor": "psu1"}, 1
-    yield "sensor_ok", {"sensor": "psu2"}, 0
+    yield "sensor_ok", {"sensor": "psu1-state"}, 1
+    yield "sensor_ok", {"sensor": "psu2-state"}, 0
     yield "fan_rpm", {"sensor": "fan1-speed"}, 3950
     yield "fan_rpm", {"sensor": "fan2-speed"}, 0
     yield "wireless_clients", {"interface": "cap1"}, 11
@@ -401,7 +393,6 @@ def linux(r: Reading) -> Facts:
     yield "memory_free_bytes", {}, 123_456 * 1024
     yield "storage_size_bytes", {"storage": "/"}, 7_500_000 * 4096
     yield "storage_used_bytes", {"storage": "/"}, 2_500_000 * 4096
-    yield "storage_used_bytes", {"storage": "/run/lock"}, 0
     yield "cpu_ratio", {"cpu": "196608"}, 0.07
     yield "cpu_ratio", {"cpu": "196609"}, 1
     yield "load1", {}, 2.15

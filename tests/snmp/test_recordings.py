@@ -6,7 +6,10 @@ here, the generated recordings are compared alone, and that is said.
 
 import asyncio
 import functools
+import os
 import pathlib
+import re
+import shutil
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -19,12 +22,13 @@ from agent.model import Event, Sample
 from agent.net import Net
 from agent.snmp import metrics
 from agent.snmp.profile import Profile, shipped
-from agent.snmp.wire import Oid
+from agent.snmp.wire import Credentials, Oid
 from agent.structure import loads
 from collectors.snmp import Config, InterfacesConfig, Snmp
 from tests.snmp import expected
 from tests.snmp.recording import Responder, Row, oid, read
 from tests.snmp.recordings import GENERATED_NAMES, REAL_NAMES, recording
+from tests.snmp.snmpd import COMMUNITY, Snmpd
 
 ALL = [*REAL_NAMES, *GENERATED_NAMES]
 EVERYTHING = InterfacesConfig(down=True, virtual=True)
@@ -88,10 +92,14 @@ class Look(NamedTuple):
 def look(rows: Mapping[Oid, Row], interfaces: InterfacesConfig) -> Look:
     """One look of the kind, at a device that answers from these rows."""
     with Responder(rows) as device:
-        env = Env(SystemClock(), Net())
-        config = Config(target=f"127.0.0.1:{device.port}", name="router", interfaces=interfaces, series=20_000)
-        poller = Snmp(config, env)
-        told = list(asyncio.run(poller.collect()))
+        return look_at(device.port, "public", interfaces)
+
+
+def look_at(port: int, community: str, interfaces: InterfacesConfig) -> Look:
+    env = Env(SystemClock(), Net())
+    config = Config(target=f"127.0.0.1:{port}", name="router", interfaces=interfaces, series=20_000)
+    poller = Snmp(config, env, Credentials(community=community))
+    told = list(asyncio.run(poller.collect()))
     assert [s.reason for s in told if isinstance(s, Result)] == [""]
     posted = [env.board.of(kind).get("router", (0.0, None))[1] for kind in (DeviceIdentity, RouterArp, Bridge)]
     samples, events = ([s for s in told if isinstance(s, kind)] for kind in (Sample, Event))
@@ -191,6 +199,24 @@ def test_who_is_where_goes_to_the_board_and_to_no_label(name: str) -> None:
     assert (picture.bridge.ports if picture.bridge else {}) == ports
     labels = {label.lower().replace("-", ":") for s in picture.samples for label in s.labels}
     assert not labels & {*addresses, *addresses.values(), *ports}
+
+
+@pytest.mark.skipif(shutil.which("snmpd") is None, reason="net-snmp is not installed (Debian: snmpd)")
+def test_a_real_netsnmp_says_what_the_kernel_says(tmp_path: pathlib.Path) -> None:
+    box = Snmpd(tmp_path)
+    box.start()
+    try:
+        picture = look_at(box.port, COMMUNITY, EVERYTHING)
+    finally:
+        box.stop()
+    assert {"host-resources", "ucd", "interfaces"} <= set(picture.profiles)
+    told = series(picture.samples)
+    kernel = dict(re.findall(r"(\w+): +(\d+) kB", pathlib.Path("/proc/meminfo").read_text()))
+    assert told["ronda_snmp_memory_size_bytes", frozenset()] == int(kernel["MemTotal"]) * 1024
+    root = os.statvfs("/")
+    assert told["ronda_snmp_storage_size_bytes", frozenset({("storage", "/")})] == root.f_blocks * root.f_frsize
+    flags = int(pathlib.Path("/sys/class/net/lo/flags").read_text(), 16)
+    assert told["ronda_snmp_interface_up", frozenset({("interface", "lo")})] == flags & 1  # IFF_UP
 
 
 def asked(profile: Profile) -> set[Oid]:
