@@ -23,10 +23,9 @@ from agent.net import Net
 from agent.snmp import metrics
 from agent.snmp.profile import Profile, shipped
 from agent.snmp.wire import Credentials, Oid
-from agent.structure import loads
 from collectors.snmp import Config, InterfacesConfig, Snmp
 from tests.snmp import expected
-from tests.snmp.recording import Responder, Row, oid, read
+from tests.snmp.recording import Responder, Row, oid, parse, read
 from tests.snmp.recordings import GENERATED_NAMES, REAL_NAMES, recording
 from tests.snmp.snmpd import COMMUNITY, Snmpd
 
@@ -95,9 +94,9 @@ def look(rows: Mapping[Oid, Row], interfaces: InterfacesConfig) -> Look:
         return look_at(device.port, "public", interfaces)
 
 
-def look_at(port: int, community: str, interfaces: InterfacesConfig) -> Look:
+def look_at(port: int, community: str, interfaces: InterfacesConfig, **more: str) -> Look:
     env = Env(SystemClock(), Net())
-    config = Config(target=f"127.0.0.1:{port}", name="router", interfaces=interfaces, series=20_000)
+    config = Config(target=f"127.0.0.1:{port}", name="router", interfaces=interfaces, series=20_000, **more)  # type: ignore[arg-type]
     poller = Snmp(config, env, Credentials(community=community))
     told = list(asyncio.run(poller.collect()))
     assert [s.reason for s in told if isinstance(s, Result)] == [""]
@@ -241,10 +240,31 @@ def test_no_oid_of_a_profile_is_in_no_recording() -> None:
     assert sorted((p.profile, o) for p in shipped().values() for o in asked(p) if o not in below) == []
 
 
-def test_the_example_for_admins_is_a_profile() -> None:
+def test_the_example_for_admins_reads_a_device(tmp_path: pathlib.Path) -> None:
     text = DOCS.read_text().split("```yaml\n")[1].split("```")[0]
-    made = loads(text.encode(), Profile, "thermometer.yaml")
-    assert (made.profile, made.scalars[0].scale, made.tables[0].columns[0].true) == ("thermometer", 0.1, [2])
+    (tmp_path / "thermometer.yaml").write_text(text)
+    lines = [
+        "1.1.1.0|4|Thermometer, firmware 1.4.2 (2024)",
+        "1.1.2.0|6|1.3.6.1.4.1.99999.1.7",
+        "4.1.99999.1.1.0|4|TH-2",
+        "4.1.99999.1.2.1.0|2|237",
+        "4.1.99999.1.3.1.2.1|4|depan",
+        "4.1.99999.1.3.1.2.2|4|belakang",
+        "4.1.99999.1.3.1.3.1|2|1",
+        "4.1.99999.1.3.1.3.2|2|2",
+    ]
+    rows, skipped = parse(f"1.3.6.1.{'' if line.startswith('4') else '2.'}{line}".encode() for line in lines)
+    assert skipped == 0
+    with Responder(rows) as device:
+        picture = look_at(device.port, "public", InterfacesConfig(), profiles_dir=str(tmp_path))
+    assert picture.profiles == ["system", "thermometer"]
+    assert (picture.identity.model, picture.identity.version) == ("TH-2", "1.4.2")
+    told = {key: value for key, value in series(picture.samples).items() if key[0] not in OURS}
+    assert told == {
+        ("ronda_snmp_temperature_celsius", frozenset({("sensor", "room")})): 23.7,
+        ("ronda_snmp_door_open", frozenset({("door", "depan")})): 0,
+        ("ronda_snmp_door_open", frozenset({("door", "belakang")})): 1,
+    }
 
 
 def test_every_shipped_profile_is_in_the_docs() -> None:
