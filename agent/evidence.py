@@ -36,6 +36,12 @@ def capture(frames: Sequence[Kept]) -> bytes:
     return pcap.file_head() + b"".join(pcap.record(kept.at, kept.raw[:MAX_FRAME], len(kept.raw)) for kept in frames[:MAX_FRAMES])
 
 
+def _private(path: Path) -> None:
+    """The agent's, whoever writes it, and nobody else's."""
+    path.chmod(0o600)
+    give(path)
+
+
 class Evidence:
     """What one data directory holds. Raises OSError where the disk refuses, but `keep`."""
 
@@ -122,9 +128,7 @@ class Evidence:
         new = [line for line in lines if line not in had]
         if new or not path.exists():
             self._make_directory()
-            files.replace(path, b"".join(line + b"\n" for line in [*had, *new]), durable=True)
-            path.chmod(0o600)
-            give(path)
+            files.replace(path, b"".join(line + b"\n" for line in [*had, *new]), durable=True, prepare=_private)
         return len(had) + len(new)
 
     def lines(self, name: str) -> list[bytes]:
@@ -137,9 +141,7 @@ class Evidence:
     def keep_proof(self, name: str, proof: chain.Proof) -> None:
         """The proof of the chain for what is held: the journal's lines that it needs go after 30 days."""
         path = self.path(name, ".proof")
-        files.replace(path, json.dumps(proof.dump()).encode(), durable=True)
-        path.chmod(0o600)
-        give(path)
+        files.replace(path, json.dumps(proof.dump()).encode(), durable=True, prepare=_private)
 
     def proof(self, name: str) -> chain.Proof | None:
         """The one that was kept; None: none, or it can't be read."""

@@ -5,17 +5,22 @@ Law: whoever reads finds the old content or the new, never a part of one, also a
 
 import contextlib
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 
-def replace(path: Path, data: bytes, *, durable: bool = False) -> None:
-    """Raises OSError; the old file is whole then. `durable`: on return no power cut can bring the old one back."""
+def replace(path: Path, data: bytes, *, durable: bool = False, prepare: Callable[[Path], None] | None = None) -> None:
+    """Raises OSError; the old file is whole then. `durable`: on return no power cut can bring the old one back. `prepare`: gives the new
+    file its owner and mode before it has the name, so that nobody ever finds one that he may not read, or may.
+    """
     new = path.with_name(f"{path.name}.new")  # of its own: files that differ in their suffix are written at the same time
     try:
         with new.open("wb") as f:
             f.write(data)
             f.flush()
             os.fdatasync(f.fileno())
+        if prepare:
+            prepare(new)
         new.replace(path)
     except OSError:
         with contextlib.suppress(OSError):

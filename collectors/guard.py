@@ -35,19 +35,21 @@ from agent.structure import IpAddress
 from collectors import host
 
 TURN = 3.0  # seconds: how late a line of the log may be read
+PATIENCE = 30.0  # seconds that a look is waited for: the first one reads everything
 SOCKETS, POSTURE, FILES, SETUID, UPDATES = 30.0, 60.0, 900.0, 86400.0, 43200.0  # seconds between two looks
 LATER = {SETUID: 600.0, UPDATES: 120.0}  # seconds after the start: a box that comes up has other things to do
 GROUPS: tuple[hostlook.Group, ...] = ("accounts", "sudoers", "keys", "persistence")
 
 FAILURES = Metric("ronda_guard_auth_failures_total", "Tries to log in that failed, each counted once.", "counter", ("service",))
 LOST = Metric("ronda_guard_log_lost_total", "Parts of the login log that could not be read: too much, too long, or gone.", "counter")
+LATE = Metric("ronda_guard_looks_late_total", "Looks that the disk didn't answer in time: until it does, nothing is seen.", "counter")
 LISTENERS = Metric("ronda_guard_listeners", "Sockets that wait for others than this box; clients' own are left out.")
 PENDING = Metric("ronda_guard_updates_pending", "Security updates that wait, by the lists that are there.")
 OLDEST = Metric("ronda_guard_updates_oldest_seconds", "Since when the oldest of them is known to wait; 0: none.")
 LISTS = Metric("ronda_guard_lists_age_seconds", "Since when the lists of packages are as they are; absent where there are none.")
 REBOOT = Metric("ronda_guard_reboot_required", "Whether an update waits for a new start.")
 FIREWALL = Metric("ronda_guard_firewall", "Whether a firewall refuses what nobody asked for; absent where that can't be seen.")
-METRICS = (FAILURES, LOST, LISTENERS, PENDING, OLDEST, LISTS, REBOOT, FIREWALL, *patrol.METRICS, *cases.METRICS)
+METRICS = (FAILURES, LOST, LATE, LISTENERS, PENDING, OLDEST, LISTS, REBOOT, FIREWALL, *patrol.METRICS, *cases.METRICS)
 RULES = tuple(make(Vouched()).rule.name for make in HOST)
 EVENTS = ("guard_sight", *RULES)
 
@@ -66,6 +68,32 @@ class Config(TaskConfig):
                 yield f"suppress[{n}].rule", f"{entry.rule!r} is no rule of guard: {', '.join(sorted(RULES))}"
 
 
+class Turn:
+    """The quick looks, in a thread that is waited for so long and no longer: a dead disk costs one thread, and is said, and counted."""
+
+    def __init__(self, look: "Look") -> None:
+        self._look = look
+        self._task: asyncio.Task[list[seen.Observation]] | None = None
+        self.late = 0
+
+    @property
+    def hangs(self) -> bool:
+        """Whether a look has not come back yet."""
+        return self._task is not None
+
+    async def turn(self, at: float) -> list[seen.Observation]:
+        """What was found; nothing while the disk doesn't answer. Raises what ended the look."""
+        began = self._task is None
+        if self._task is None:
+            self._task = asyncio.create_task(asyncio.to_thread(self._look.quick, at))
+        await asyncio.wait([self._task], timeout=PATIENCE if began else 0.0)
+        if not self._task.done():
+            self.late += began
+            return []
+        task, self._task = self._task, None
+        return task.result()
+
+
 class Look:
     """Everything that is looked at, each at its own pace. All methods but `able` wait for the disk: they are called in a thread."""
 
@@ -75,10 +103,11 @@ class Look:
         self._due: dict[float, float] = {}
         self._able: set[str] = set()
         self.firewall: seen.Firewall | None = None
+        self.hangs = False  # the disk doesn't answer
 
     def able(self) -> frozenset[str]:
         """As detectors know it (their `coverage`)."""
-        return frozenset(self._able)
+        return frozenset() if self.hangs else frozenset(self._able)
 
     def quick(self, at: float) -> list[seen.Observation]:
         """What is due now, and done within milliseconds; the files within a tenth of a second, but for the first time."""
@@ -203,11 +232,14 @@ class GuardWatcher:
         detectors = [make(Vouched(scanners=frozenset(self._config.scanners))) for make in HOST]
         kept = Cases(self._env, "guard", [d.rule for d in detectors], self._config.suppress)
         patrol_, look = Patrol(detectors, kept.book), Look(self._env)
-        slow, numbers, due = Slow(look, clock.monotonic()), Counts(look, patrol_), 0.0
+        turn, slow, due = Turn(look), Slow(look, clock.monotonic()), 0.0
+        numbers = Counts(look, patrol_, turn)
         await kept.begin(patrol_)
         try:
             while True:
-                for observation in [*await asyncio.to_thread(look.quick, clock.monotonic()), *slow.turn(clock.monotonic())]:
+                found = await turn.turn(clock.monotonic())
+                look.hangs = turn.hangs
+                for observation in [*found, *slow.turn(clock.monotonic())]:
                     numbers.see(observation)
                     patrol_.see(observation, clock.monotonic(), clock.now())
                 patrol_.tick(clock.monotonic(), clock.now())
@@ -225,7 +257,9 @@ class GuardWatcher:
         """Says which detectors see less than all, and why: at the start, and whenever that changes."""
         able = look.able()
         now = {name: why for name, d in patrol_.detectors.items() if (why := d.coverage(able).why)}
-        if "brute_force" in now:
+        if look.hangs:
+            now = dict.fromkeys(patrol_.detectors, "disk_hangs")
+        elif "brute_force" in now:
             now["brute_force"] = look.tail.why or now["brute_force"]
         if now != self._sight:
             blind = sorted(name for name in now if not patrol_.detectors[name].coverage(able).share)
@@ -244,8 +278,8 @@ def until_next(now: float) -> float:
 class Counts:
     """The numbers beside the cases."""
 
-    def __init__(self, look: Look, patrol_: Patrol) -> None:
-        self._look, self._patrol = look, patrol_
+    def __init__(self, look: Look, patrol_: Patrol, turn: Turn) -> None:
+        self._look, self._patrol, self._turn = look, patrol_, turn
         self._listeners: int | None = None
         self._updates: seen.Updates | None = None
 
@@ -264,6 +298,7 @@ class Counts:
             if isinstance(detector, UpdatesPending) and self._updates:
                 yield OLDEST(max(0.0, detector.oldest))
         yield LOST(self._look.tail.lost)
+        yield LATE(self._turn.late)
         if self._listeners is not None:
             yield LISTENERS(self._listeners)
         if self._updates:

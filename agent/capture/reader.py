@@ -12,6 +12,7 @@ import asyncio
 import contextlib
 import errno
 import logging
+import os
 import socket
 import struct
 import time
@@ -107,13 +108,29 @@ async def _taken(s: socket.socket) -> Handed:
     """The answer: "ok" with three sockets, or "no: " and why."""
     await _readable(s)
     data, numbers, _, _ = socket.recv_fds(s, 256, len(Handed._fields))
-    sockets = [socket.socket(fileno=number) for number in numbers]
+    sockets = [sock for number in numbers if (sock := _packet_socket(number))]
     if data == b"ok\n" and len(sockets) == len(Handed._fields):
         return Handed(*sockets)
     for sock in sockets:
         sock.close()
+    if data == b"ok\n" and len(sockets) < len(numbers):
+        raise Blind("helper", f"who listens there hands over other things than sockets of a capture: it is no ronda-capture; {WITHOUT}")
     why = data.decode("ascii", "replace").strip().removeprefix("no: ") or "the capture helper ended without an answer"
     raise Blind("helper" if not data or "CAP_NET_RAW" in why else "device", why)
+
+
+def _packet_socket(number: int) -> socket.socket | None:
+    """None: something else, which nothing here could read; it is closed then."""
+    try:
+        sock = socket.socket(fileno=number)
+    except OSError:
+        os.close(number)
+        return None
+    if sock.family != socket.AF_PACKET:
+        sock.close()
+        return None
+    sock.setblocking(False)  # whoever made it: the loop must never wait for it
+    return sock
 
 
 async def _readable(s: socket.socket) -> None:

@@ -6,6 +6,7 @@ import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -248,13 +249,25 @@ def pair() -> list[socket.socket]:
     return [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
 
 
+def three() -> list[socket.socket]:
+    return [*pair(), socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)]
+
+
+def files_() -> list[Any]:
+    return [Path("/dev/null").open("rb") for _ in range(3)]
+
+
 @pytest.mark.parametrize(
     ("answer", "sockets", "kind", "text"),
     [
         (b"no: eth0 is down\n", list, "device", "eth0 is down"),
         (b"no: the helper has no CAP_NET_RAW\n", list, "helper", "CAP_NET_RAW"),
         (b"ok\n", list, "device", "ok"),
-        (b"ok\n", pair, "device", "ok"),
+        (b"ok\n", pair, "helper", "no ronda-capture"),
+        (b"ok\n", three, "helper", "no ronda-capture"),
+        (b"ok\n", files_, "helper", "no ronda-capture"),
+        (b"", list, "helper", "ended without an answer"),
+        (b"A" * 5000, list, "device", "AAAA"),
         (b"\xff\xfe\n", list, "device", "\ufffd"),
     ],
 )

@@ -195,6 +195,30 @@ async def test_a_log_that_goes_is_said(box: Path, tmp_path: Path) -> None:
 
 
 @awaited
+async def test_a_disk_that_does_not_answer_blinds_it_and_is_said_and_counted_until_it_does(
+    box: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A FIFO that nobody writes to: whoever opens it waits in the kernel, as for a dead disk."""
+    monkeypatch.setattr(guard, "PATIENCE", 0.1)
+    async with Guard(box, tmp_path / "data") as it:
+        before, mounts = it.value("ronda_detector_coverage", "root_disk"), box / "proc/1/mountinfo"
+        text = mounts.read_text()
+        mounts.unlink()
+        os.mkfifo(mounts)
+        await it.turns(guard.POSTURE + guard.TURN)
+        await it.until(lambda: any("disk_hangs" in e.fields.values() for e in it.events))
+        assert it.value("ronda_guard_looks_late_total") == 1.0
+        assert {s.value for s in it.picture if s.metric.name == "ronda_detector_coverage"} == {0.0}
+        await it.turns(9.0)
+        assert it.value("ronda_guard_looks_late_total") == 1.0, "one thread waits, no more"
+        await asyncio.to_thread(mounts.write_text, text)
+        mounts.unlink()
+        mounts.write_text(text)
+        await it.turns(guard.POSTURE)
+        assert it.value("ronda_detector_coverage", "root_disk") == before == 0.5
+
+
+@awaited
 async def test_updates_and_setuid_come_later_in_threads_of_their_own(box: Path, tmp_path: Path) -> None:
     lists = box / "var/lib/apt/lists"
     lists.mkdir(parents=True)
