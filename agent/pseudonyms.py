@@ -37,6 +37,7 @@ IDENTITIES = frozenset((
     "domain", "account", "accounts",
 ))  # fmt: skip
 DECIDED = frozenset(("finding_accepted", "evidence_held", "evidence_released", "identity_unmasked"))  # agent/decisions.py
+HEARD = frozenset(("trap", "trap_refused"))  # collectors/traps.py: no findings, and somebody else has written what they say
 DEDUP = "ronda.dedup_key"  # "<rule> <key>": as a whole
 FREE = (
     "event.", "rule.", "observer.", "threat.", "process.name", "package.", "service.", "network.transport", "ronda.state", "ronda.grade",
@@ -91,7 +92,7 @@ class Pseudonyms:
 
     def mask(self, entry: Entry) -> Entry:
         """The entry as it may leave."""
-        if not is_security(entry):
+        if not is_security(entry) and entry.event.kind not in HEARD:
             return self._decided(entry)
         event = entry.event
         known = self._known(event.fields)

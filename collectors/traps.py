@@ -18,6 +18,7 @@ import dataclasses
 import json
 import logging
 import math
+import re
 import secrets
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -50,6 +51,7 @@ ROOM, ROOM_EVERY = 60, 300.0  # events of notifications: so many at once, then o
 REFUSALS, REFUSALS_EVERY, DAY = 10, 360.0, 86400.0  # events of who is refused: likewise, and each once a day
 PUBLIC = Credentials("2c", "public")
 ENGINE = "traps.engine.json"
+_SESSION = re.compile(r"<[a-z0-9]+-(.+)>")
 
 RECEIVED = Metric("ronda_traps_received_total", "Notifications of devices that were heard.", "counter", ("trap",))
 REFUSED = Metric(
@@ -213,6 +215,8 @@ class Telling:
 def _event(trap: seen.Trap, said: Notification) -> Event:
     words = trap.name.replace("_", " ") if trap.name != OTHER else "something of its maker's own"
     fields = {"device": trap.device, "trap": trap.name, "interface": trap.about, "oid": trap.oid, "source.ip": trap.source}
+    if session := _SESSION.fullmatch(trap.about):  # RouterOS calls a session's interface after who dialled in: names leave masked
+        fields["user.name"] = session[1]
     numbers = {"uptime_seconds": f"{said.uptime:.0f}" if said.uptime >= 0 else "", "version": said.version}
     return Event("trap", "info", f"a device says: {words}", {name: value for name, value in (fields | numbers).items() if value})
 

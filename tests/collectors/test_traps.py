@@ -168,8 +168,11 @@ async def test_an_interface_that_is_named_by_its_number_gets_its_name_from_the_b
         await it.send(V2, senders.DOWN, *senders.ETHER2)
         it.env.board.post("router", seen.Interfaces("router", {4: "sfp1"}), 0.0)
         await it.send(V2, senders.DOWN, *senders.ETHER2)
+        it.env.board.post("router", seen.Interfaces("router", {4: "<pppoe-budi>"}), 0.0)
+        await it.send(V2, senders.DOWN, *senders.ETHER2)
         await it.turns(3.0)
-    assert it.told() == [("link_down", "4", 1), ("link_down", "sfp1", 1)]
+    assert it.told() == [("link_down", "4", 1), ("link_down", "sfp1", 1), ("link_down", "<pppoe-budi>", 1)]
+    assert [e.fields.get("user.name", "") for e in it.events if e.kind == "trap"] == ["", "", "budi"]
 
 
 @awaited
