@@ -6,8 +6,10 @@ Law: the sockets are real, time is not where it can be helped; each test listens
 import asyncio
 import contextlib
 import datetime
+import os
 import socket
 import subprocess
+import sys
 import zoneinfo
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -27,6 +29,7 @@ from collectors import syslog
 from tests.collectors.test_guard import awaited
 from tests.receiver import free_port
 
+ROOT = Path(__file__).parents[2]
 FAILED = "system,error,critical login failure for user {} from 192.168.88.66 via winbox"
 CAME = "system,info,account user admin logged in from 192.168.88.66 via winbox"
 
@@ -216,6 +219,17 @@ async def test_a_flood_of_one_sender_takes_nothing_of_another(tmp_path: Path) ->
 
 
 @awaited
+async def test_a_flood_beyond_all_measure_is_left_to_the_kernel_and_passes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(devicelog, "MOST", 100)
+    async with Listening(tmp_path / "data") as it:
+        it.send(*[b"<13>flood"] * 150)
+        await it.until(lambda: it.heard == 150)  # in the seconds after
+        it.send(b"<13>calm", source="127.0.0.2")
+        await it.until(lambda: it.watcher.counts.messages["switch-1"] == 1)
+        assert it.refused == {}
+
+
+@awaited
 async def test_a_flood_by_tcp_waits_and_loses_nothing(tmp_path: Path) -> None:
     async with Listening(tmp_path / "data") as it, it.stream() as writer:
         writer.write(b"".join(b"<13>one of many\n" for _ in range(500)))
@@ -225,7 +239,7 @@ async def test_a_flood_by_tcp_waits_and_loses_nothing(tmp_path: Path) -> None:
 
 @awaited
 async def test_half_messages_endless_ones_and_many_connections(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(devicelog, "HALF", 0.2)
+    monkeypatch.setattr(devicelog, "HALF", 1.0)
     async with Listening(tmp_path / "data") as it:
         async with it.stream() as writer:
             writer.write(b"<13>one\n<13>tw")
@@ -245,6 +259,54 @@ async def test_half_messages_endless_ones_and_many_connections(tmp_path: Path, m
             for writer in writers[-devicelog.MOST_EACH :]:
                 writer.write(b"<13>of the newest\n")
             await it.until(lambda: it.heard == 4 + devicelog.MOST_EACH)
+
+
+HANDED = """
+import asyncio, collections, os
+from agent.clock import SystemClock
+from agent.devicelog import Receiver
+os.environ["LISTEN_PID"] = str(os.getpid())
+async def run():
+    for _ in range(2):  # a reload finds them again
+        heard = []
+        it = Receiver("127.0.0.1:1", lambda name, message: bool(heard.append(message)) or True, SystemClock(), collections.Counter())
+        it.senders = {"127.0.0.1": "router"}
+        print(*it.ports, flush=True)
+        while len(heard) < 2:
+            await asyncio.sleep(0.01)
+        print(*sorted(m.decode() for m in heard), flush=True)
+        await it.close()
+asyncio.run(run())
+"""
+
+
+def test_port_514_as_systemd_hands_it_over() -> None:
+    """Both sockets of config/systemd/ronda-syslog.socket, dual-stack as there."""
+    unit = (ROOT / "config/systemd/ronda-syslog.socket").read_text()
+    assert f"FileDescriptorName={devicelog.NAME}\n" in unit
+    assert {"ListenStream=514", "ListenDatagram=514"} <= set(unit.splitlines())
+    with contextlib.ExitStack() as stack:
+        stream = stack.enter_context(socket.create_server(("::", 0), family=socket.AF_INET6, dualstack_ipv6=True))
+        port = stream.getsockname()[1]
+        datagrams = stack.enter_context(socket.socket(socket.AF_INET6, socket.SOCK_DGRAM))
+        datagrams.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        datagrams.bind(("::", port))
+        fds = [stream.fileno(), datagrams.fileno()]
+        move = "import os, sys; [os.dup2(int(fd), n) for n, fd in enumerate(sys.argv[1:3], 3)]; "
+        move += "os.execv(sys.executable, [sys.executable, '-c', sys.argv[3]])"
+        environ = {**os.environ, "LISTEN_FDS": "2", "LISTEN_FDNAMES": "syslog:syslog"}
+        command = [sys.executable, "-c", move, *map(str, fds), HANDED]
+        child = subprocess.Popen(command, cwd=ROOT, env=environ, stdout=subprocess.PIPE, text=True, pass_fds=fds)
+        assert child.stdout
+        for _ in range(2):
+            assert child.stdout.readline() == f"{port}\n"
+            with socket.create_connection(("127.0.0.1", port)) as s:
+                s.sendall(b"stream\n")
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.sendto(b"datagram", ("127.0.0.1", port))
+            assert child.stdout.readline() == "datagram stream\n"
+        assert child.wait(30) == 0
+        child.stdout.close()
 
 
 # -- the config -------------------------------------------------------------------------------------------------------------------
