@@ -92,7 +92,7 @@ class UdpClient:
     def session(self, device: Device) -> Session:
         """What is known of the device, from the beginning where its credentials changed. Raises Failure("auth")."""
         if self._closed:
-            raise Failure("send", "this client is closed")
+            raise _closed()
         key = device.address, device.port, device.source
         session = self._sessions.get(key)
         if session is None or session.credentials != device.credentials:
@@ -115,6 +115,8 @@ class UdpClient:
     async def read(self, session: Session, raw: bytes, most: int) -> Reply | Report:
         """Reads an answer when its turn has come: at most one in each turn of the loop. Raises Malformed."""
         async with self._turn:
+            if self._closed:
+                raise _closed()
             try:
                 return session.read(raw, most, self.clock())
             finally:
@@ -224,6 +226,7 @@ class _Call:
 
     async def _silent(self, strange: list[str]) -> Failure:
         device, version = self.device, self.device.credentials.version
+        self.session.engine = b""  # what we know of a v3 device may be what keeps it silent: the next call asks who it is
         if strange:
             return _useless(strange)
         waited = f"no answer in {device.retries + 1} x {device.timeout:g} s"
@@ -251,6 +254,10 @@ class _Call:
         return True
 
 
+def _closed() -> Failure:
+    return Failure("send", "this client is closed")
+
+
 def _useless(strange: Sequence[str]) -> Failure:
     kinds = list(dict.fromkeys(strange))
     digest = any("digest" in kind for kind in kinds)
@@ -270,9 +277,10 @@ def _left(device: Device, part: list[Oid], reply: Reply, found: dict[Oid, Value]
     """Takes what a GET brought into `found`; what is still to be asked. Each part is smaller than the one that was asked."""
     if reply.status == 0:
         found.update((name, value) for name, value in reply.pairs if value is not None and value is not END and name in part)
-        if not any(name in part for name, _ in reply.pairs):
+        told = {name for name, _ in reply.pairs}
+        if told.isdisjoint(part):
             raise Failure("answer", f"asked for {text_of(part[0])}, it tells of something else")
-        return []
+        return [rest] if (rest := [oid for oid in part if oid not in told]) else []
     about = text_of(part[reply.where - 1]) if 1 <= reply.where <= len(part) else text_of(part[0])
     if reply.status == messages.NO_SUCH_NAME and 1 <= reply.where <= len(part):
         return [rest] if (rest := part[: reply.where - 1] + part[reply.where :]) else []

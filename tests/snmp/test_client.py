@@ -79,6 +79,11 @@ def open_files() -> int:
     return sum(1 for _ in Path("/proc/self/fd").iterdir())
 
 
+async def _lied(client: Client, answer: Answer, body: Callable[[Liar], Coroutine[Any, Any, Any]]) -> Any:
+    async with lying(answer) as liar:
+        return await body(liar)
+
+
 # -- what is right ----------------------------------------------------------------------------------------------------------------
 
 
@@ -217,9 +222,16 @@ def test_a_v3_device_that_never_comes_to_rest_costs_one_error(make: Callable[[],
     assert len(heard) <= 4
 
 
-async def _lied(client: Client, answer: Answer, body: Callable[[Liar], Coroutine[Any, Any, Any]]) -> Any:
-    async with lying(answer) as liar:
-        return await body(liar)
+def test_a_v3_device_that_fell_silent_is_asked_anew_who_it_is(make: Callable[[], Client]) -> None:
+    engine = b"\x80\0\0\0\5kantor"
+
+    async def body(client: Client, liar: Liar) -> list[bool]:
+        for _ in range(2):
+            with pytest.raises(Failure):
+                await client.get(liar.device(USERS["sha"], timeout=0.3), [NAME])
+        return [engine in it.raw for it in liar.heard]
+
+    assert lied_to(make, lambda it: [] if engine in it.raw else [report(it, 4, engine)], body) == [False, True, False, True]
 
 
 def test_nobody_at_the_port_is_refused(make: Callable[[], Client]) -> None:
@@ -386,6 +398,22 @@ def test_no_such_name_is_absent(make: Callable[[], Client], where: int) -> None:
     wanted = [_cell(1), _cell(500), _cell(2), _cell(501), _cell(3)]
     found = lied_to(make, answer, lambda client, liar: client.get(liar.device(Credentials("1", "x")), wanted))
     assert set(found) == {_cell(1), _cell(2), _cell(3)}
+
+
+def test_a_device_that_tells_less_than_was_asked_is_asked_for_the_rest(make: Callable[[], Client]) -> None:
+    def answer(it: Asked) -> list[bytes]:
+        return honest(ONE)(it._replace(oids=it.oids[:3]))
+
+    found = lied_to(make, answer, lambda client, liar: client.get(liar.device(), list(ONE)))
+    assert set(found) == set(ONE)
+
+
+def test_a_device_that_tells_of_something_else_is_an_error(make: Callable[[], Client]) -> None:
+    found = failure(
+        make,
+        lambda client: _lied(client, lambda it: [it.reply((_cell(7), ber.integer(7)))], lambda liar: client.get(liar.device(), [NAME])),
+    )
+    assert (found.reason, found.detail) == ("answer", "asked for 1.3.6.1.2.1.1.5.0, it tells of something else")
 
 
 def test_an_answer_from_another_address_is_none(make: Callable[[], Client]) -> None:
