@@ -71,6 +71,7 @@ class Interfaces:
         self.all: dict[int, str] = {}
         self.shown: dict[int, str] = {}
         self.speed: dict[str, float] = {}  # bytes a second, by name
+        self.known = False  # whether names are right: not while they are being read again, nor where that failed
         self.changed = False  # since the look before: something went up or down
         self._kinds: dict[int, int] = {}
         self._oper: dict[int, int] = {}
@@ -82,11 +83,18 @@ class Interfaces:
         """Takes the slow columns."""
         rows = sorted({*indexes, *_indexes(name)})[:MOST]
         self.all = names({i: (name.get((i,)), descr.get((i,))) for i in rows})
-        self._kinds = {i: n for (i, *_), v in kind.items() if isinstance(n := v.value, int)}
+        self.known = True
+        self._kinds = _numbers(kind)
+
+    def label(self, index: int) -> str | None:
+        """What series of this interface say; None: it isn't shown. A device that has no list of interfaces has numbers only."""
+        if not self.known:
+            return None
+        return self.shown.get(index) if self.all else str(index)
 
     def judge(self, oper: Column) -> None:
         """Takes ifOperStatus, and decides what is shown."""
-        now = {i: n for (i, *_), v in oper.items() if isinstance(n := v.value, int)}
+        now = _numbers(oper)
         self.changed, self._oper = now != self._oper, now
         self.shown = {}
         for i, name in self.all.items():
@@ -112,4 +120,8 @@ class Interfaces:
 
 
 def _indexes(column: Column) -> Iterable[int]:
-    return (index[0] for index in column if index)
+    return (index[0] for index in column if len(index) == 1)
+
+
+def _numbers(column: Column) -> dict[int, int]:
+    return {index[0]: n for index, v in column.items() if len(index) == 1 and isinstance(n := v.value, int)}

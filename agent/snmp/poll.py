@@ -82,6 +82,16 @@ class Look:
         self.read: dict[Oid, Column] = {}
         self.refused = 0
         self.cut = 0
+        self.heard = 0  # answers
+
+    def get(self, oids: Iterable[Oid]) -> Steps:
+        """Those values; nothing is asked for none."""
+        wanted = tuple(dict.fromkeys(oids))
+        if not wanted:
+            return {}
+        values = yield Get(wanted)
+        self.heard += 1
+        return values
 
     def columns(self, oids: Iterable[Oid], most: int, what: str = "") -> Steps:
         """Those columns; a table that is longer than `most` is cut, and counted."""
@@ -89,7 +99,9 @@ class Look:
         if wanted:
             try:
                 self.read.update((yield Walk(wanted, most, 0, what)))
+                self.heard += 1
             except TooMuch as e:
+                self.heard += 1
                 self.cut += 1
                 self.read.update({oid: dict(list(e.partial.get(oid, {}).items())[:most]) for oid in wanted})
         return {oid: self.read.get(oid, {}) for oid in oids}
@@ -140,6 +152,7 @@ class Names(Source):
         look.renamed |= found.unknown(indexes)
         slow |= look.renamed
         if slow:
+            found.known = False
             named = yield from look.columns((interfaces.NAME, interfaces.TYPE), interfaces.MOST, "names")
             without = any(not named[interfaces.NAME].get((i,)) or not named[interfaces.NAME][i,].value for i in indexes)
             descr: Mapping[Oid, Column] = {}
@@ -149,12 +162,12 @@ class Names(Source):
             found.name(named[interfaces.NAME], descr.get(interfaces.DESCR, {}), named[interfaces.TYPE], [*indexes, *more])
         found.judge(oper)
         if self.engine.narrow and (self.engine.began or slow):
-            yield from self._discontinuities()
+            yield from self._discontinuities(look)
 
-    def _discontinuities(self) -> Steps:
+    def _discontinuities(self, look: Look) -> Steps:
         """Where they count in 32 bit: when they began to. Devices that don't say it are asked every ten minutes only."""
         shown = self.engine.interfaces.shown
-        values = yield Get(tuple((*interfaces.DISCONTINUITY, i) for i in shown))
+        values = yield from look.get((*interfaces.DISCONTINUITY, i) for i in shown)
         said = {name: values.get((*interfaces.DISCONTINUITY, i)) for i, name in shown.items()}
         self.engine.began = {name: v.value for name, v in said.items() if v and isinstance(v.value, int)}
 
@@ -171,7 +184,7 @@ class Singles(Source):
         wanted = tuple(dict.fromkeys([s.oid for s in self.profile.scalars]))
         slow = self.slowly(look)
         asked = [*wanted, *(spec.oid for spec in who.values())] if slow else [oid for oid in wanted if oid in self._there]
-        values: Mapping[Oid, Value] = (yield Get(tuple(dict.fromkeys(asked)))) if asked else {}
+        values: Mapping[Oid, Value] = yield from look.get(asked)
         if slow:
             self._there = set(values)
             self.engine.said[self.profile.profile] = {k: t for k, spec in who.items() if (t := text(values.get(spec.oid), spec))}
@@ -271,11 +284,11 @@ class Rows(Source):
 
     def _few(self, look: Look, slow: bool, oids: Sequence[Oid]) -> Steps:
         """Of interfaces, only those that are shown are asked for where that is the minority."""
-        shown = self.engine.interfaces.shown
+        shown, every = self.engine.interfaces.shown, self.engine.interfaces.all
         unread = [oid for oid in oids if oid not in look.read]
-        if slow or not self.of_interfaces or not unread or 2 * len(shown) > self._rows:
+        if slow or not self.of_interfaces or not unread or 2 * len(shown) > len(every):
             return (yield from look.columns(oids, self.table.most, self.profile.profile))
-        values = yield Get(tuple((*oid, i) for oid in unread for i in shown))
+        values = yield from look.get((*oid, i) for oid in unread for i in shown)
         found: dict[Oid, Column] = {oid: {(i,): v for i in shown if (v := values.get((*oid, i)))} for oid in unread}
         return found | {oid: look.read[oid] for oid in oids if oid in look.read}
 
@@ -298,7 +311,7 @@ class Rows(Source):
 
     def _lacking(self, have: Column, absent: Sequence[int]) -> bool:
         """Whether some row has no value in this column."""
-        there = {index for index, value in have.items() if value.value not in absent}
+        there = {index for index, value in have.items() if number(value, "") is not None and value.value not in absent}
         if self.of_interfaces:
             return any((i,) not in there for i in self.engine.interfaces.shown)
         return not there or len(there) < self._rows
@@ -388,7 +401,7 @@ class Build:
         if label.interface is None:
             return label.names.get(index[at], str(index[at]))
         known = self.engine.interfaces
-        return known.shown.get(index[at]) if known.all else str(index[at])
+        return known.label(index[at])
 
     def _readings(self, index: Oid, labels: dict[str, str]) -> Iterator[Sample]:
         done: set[Series] = set()
@@ -500,6 +513,7 @@ class Engine:
         self._sources: list[Source] = []
         self._failing: set[str] = set()
         self._chosen = ("", -math.inf)
+        self._has: dict[Oid, bool] = {}
         self._hello: tuple[Oid, ...] = HELLO
         self._values: Mapping[Oid, Value] = {}
         self._boot: tuple[float, float, float] | None = None  # when, sysUpTime's ticks, the device's uptime
@@ -556,8 +570,8 @@ class Engine:
         if self._wanted is not None:
             chosen = [self._library[name] for name in self._wanted if name in self._library]
         else:
-            oid = tuple(map(int, kind.split("."))) if kind else ()
-            may = [p for p in self._library.values() if not p.when.kinds or any(oid[: len(k)] == tuple(k) for k in p.when.kinds)]
+            oid = self._values[KIND].value if KIND in self._values else ()
+            may = [p for p in self._library.values() if not p.when.kinds or any(begins(oid, k) for k in p.when.kinds)]
             there = yield from self._there({tuple(o) for p in may for o in (*p.when.has, *p.when.lacks)})
             chosen = [p for p in may if (not p.when.has or there & set(p.when.has)) and not there & set(p.when.lacks)]
         chosen = ordered(chosen)
@@ -568,18 +582,22 @@ class Engine:
         self._chosen = (kind, now)
 
     def _there(self, oids: set[Oid]) -> Steps:
-        """Which of these the device has, itself or something below."""
-        found = set((yield Get(tuple(sorted(oids)))))
-        for oid in sorted(oids - found):
+        """Which of these the device has, itself or something below. What a slow device has said when its time is up isn't asked again."""
+        self._has.update(dict.fromkeys((yield Get(tuple(sorted(oids)))), True))
+        silent = 0
+        for oid in sorted(oids - set(self._has)):
             try:
-                if (yield Walk((oid,), 1, 1, "what it has"))[oid]:
-                    found.add(oid)
+                self._has[oid] = bool((yield Walk((oid,), 1, 1, "what it has"))[oid])
+                silent = 0
             except TooMuch:
-                found.add(oid)
+                self._has[oid] = True
             except Failure as e:
-                if e.reason != "answer":
+                silent = silent + 1 if e.reason == "timeout" else 0
+                if isinstance(e, Late) or silent == 2 or e.reason not in ("timeout", "answer", "auth"):
                     raise
-        return found
+                self._has[oid] = False
+        has, self._has = self._has, {}
+        return {oid for oid in oids if has[oid]}
 
     def _make(self, profiles: Sequence[Profile]) -> Iterator[Source]:
         labels = [label for p in profiles for t in p.tables for label in t.labels.values()]
@@ -599,10 +617,10 @@ class Engine:
         todo = [source for source in self._sources if source.due(look)]
         failed: dict[str, Failure] = {}
         while todo:
-            source = todo[0]
+            source, heard = todo[0], look.heard
             try:
                 yield from source.read(look)
-                source.last, silent = look.now, 0
+                source.last, silent = look.now, silent if look.heard == heard else 0
             except Failure as e:
                 silent = silent + 1 if e.reason == "timeout" else 0
                 if isinstance(e, Late) or silent == 2 or e.reason not in ("timeout", "answer", "auth"):
@@ -668,7 +686,7 @@ class Engine:
         picture.profiles = [p.profile for p in self.profiles or ()]
         picture.arp, picture.bridge = self.arp, self.bridge
         always = list(self._always(picture))
-        kept, cut = self._fit(self.series - len(always))
+        kept, cut = self._fit(self.series - len(always) - len(self.failures) - 6)
         gone = {s.labels[0] for row in cut for s in row if s.metric.labels[:1] == ("interface",)}
         gone -= {s.labels[0] for row in kept for s in row if s.metric.labels[:1] == ("interface",)}
         refused, tables, _ = self._counts
@@ -763,6 +781,10 @@ def index_text(index: Oid) -> str:
         if numbers and all(32 <= n < 127 for n in numbers):
             return clean(bytes(numbers))
     return ".".join(map(str, index))[:LONGEST]
+
+
+def begins(oid: object, start: Sequence[int]) -> bool:
+    return isinstance(oid, tuple) and oid[: len(start)] == tuple(start)
 
 
 def identity(values: Mapping[Oid, Value], oid: Oid) -> str:
