@@ -1,12 +1,13 @@
 """Grafana's dashboards and provisioning: what Kominfo's admins live in.
 
 Law: a dashboard is data made by pure functions; the same inventory gives the same bytes. Every query is run in the lab against real agents
-with an injected fault (tests/lab/test_panels.py); a panel that it does not know fails it.
+with an injected fault (tests/lab/test_panels.py), or against written-down series of devices (tests/central/test_device_panels.py); a panel
+that neither knows fails them.
 """
 
 import json
 
-from central.dashboards import fleet, monitoring, security, services, site, uplinks
+from central.dashboards import capacity, devices, fleet, monitoring, security, services, site, uplinks
 from central.dashboards.panels import Dashboard, Json
 from central.inventory import Inventory
 from central.target import Target
@@ -15,6 +16,8 @@ DASHBOARDS: tuple[Dashboard, ...] = (
     fleet.DASHBOARD,
     site.DASHBOARD,
     uplinks.DASHBOARD,
+    capacity.DASHBOARD,
+    devices.DASHBOARD,
     services.DASHBOARD,
     monitoring.DASHBOARD,
     security.DASHBOARD,

@@ -37,6 +37,7 @@ VARIABLES = {uid: {v["name"]: v for v in board["templating"]["list"]} for uid, b
 FOREIGN = re.compile(r"prometheus_\w+|alertmanager_\w+|process_\w+|up|scrape_duration_seconds|ALERTS")
 UNITS = {
     "none", "short", "s", "d", "percentunit", "bps", "pps", "cpm", "bytes", "decbytes", "celsius", "dateTimeAsLocal",
+    "dBm",
 }  # fmt: skip
 each_panel = pytest.mark.parametrize(("uid", "panel"), [pytest.param(u, p, id=f"{u}/{p['title']}") for u, p in PANELS])
 each_query = pytest.mark.parametrize(("place", "expr"), [pytest.param(p, e, id="/".join(p)) for p, e in QUERIES])

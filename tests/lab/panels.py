@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 Json = dict[str, Any]
 ALL = {"district": ".*", "isp": ".*", "medium": ".*", "site": ".*", "task": ".*", "__rate_interval": "11m", "__range": "6h"}
+OF_DEVICES = frozenset({"ronda-devices", "ronda-capacity"})  # pages that tests/central/test_device_panels.py tries
 
 
 class Place(NamedTuple):
