@@ -62,8 +62,12 @@ class Wire(Lab):
     def data(self, name: str = "agent") -> Path:
         return self.directory / f"data-{name}"
 
-    def agent(self, lan: str = "", name: str = "agent", *, memory: dict[str, Any] | None = None, privileged: bool = True) -> Daemon:
-        """Starts a Ronda, and waits until it sees. `lan`: more of the kind's config; `memory`: what its detectors had learnt before."""
+    def agent(
+        self, lan: str = "", name: str = "agent", *, memory: dict[str, Any] | None = None, privileged: bool = True, more: str = ""
+    ) -> Daemon:
+        """Starts a Ronda, and waits until it sees. `lan`: more of the kind's config; `more`: of other kinds; `memory`: what its detectors
+        had learnt before.
+        """
         box, path, data = self.boxes[name], self.directory / f"{name}.sock", self.data(name)
         data.mkdir(exist_ok=True)
         if memory is not None:
@@ -73,7 +77,7 @@ class Wire(Lab):
             box.start(f"capture-{name}", sys.executable, "-m", "agent.capture", f"--listen={path}", env={"PYTHONPATH": str(ROOT)})
             until(path.exists, 20, "the capture helper listens")
         config = self.directory / f"{name}.yaml"
-        config.write_text(CONFIG.replace("{LAN}", f"{{socket: {path}, interval: 2s{', ' if lan else ''}{lan}}}"))
+        config.write_text(CONFIG.replace("{LAN}", f"{{socket: {path}, interval: 2s{', ' if lan else ''}{lan}}}") + more)
         words = ("run", "--config", str(config), "--data-dir", str(data))
         daemon = box.start(name, sys.executable, "-m", "agent", *words, env={"PYTHONPATH": str(ROOT)})
         up = "1.0" if privileged else "0.0"
