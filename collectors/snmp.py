@@ -34,6 +34,7 @@ from typing import Annotated, Any
 import yaml
 
 from agent.collector import Env, Failure, Kind, Poller, ProbeConfig, Result, Seen, failed, succeeded
+from agent.detect.seen import Interfaces
 from agent.model import Event, Sample
 from agent.snmp import interfaces, metrics
 from agent.snmp.memory import Memory
@@ -184,7 +185,8 @@ class Snmp:
             return [*self._own(), failed(e.reason, e.detail)]
         await self._keep()
         picture, now = self.picture, self.env.clock.monotonic()
-        for row in (picture.identity, picture.arp, picture.bridge):
+        names = Interfaces(self.task, self.engine.interfaces.all)  # for traps, which say a number
+        for row in (picture.identity, picture.arp, picture.bridge, names):
             if row is not None:
                 self.env.board.post(self.task, row, now)
         failure = picture.failure

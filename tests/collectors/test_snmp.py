@@ -12,7 +12,7 @@ import pytest
 
 from agent.collector import Env, Result
 from agent.config import show
-from agent.detect.seen import Bridge, DeviceIdentity, RouterArp
+from agent.detect.seen import Bridge, DeviceIdentity, Interfaces, RouterArp
 from agent.model import Event, Sample
 from agent.net import Net
 from agent.snmp import metrics
@@ -329,9 +329,11 @@ def test_the_board_has_what_the_router_and_the_switch_know(env: Env):
         looks(poller)
 
     assert env.board.of(RouterArp)["switch-1"][1].entries == {"192.0.2.7": "4c:5e:0c:00:00:07"}
+    assert env.board.of(Interfaces)["switch-1"][1].names[2] == "port2"
     assert env.board.of(Bridge)["switch-1"][1].ports == {"4c:5e:0c:00:00:07": "port2"}
     poller.close()
     assert env.board.of(Bridge) == {}
+    assert env.board.of(Interfaces) == {}
 
 
 def test_an_admins_profile_applies_and_a_changed_one_is_read_again(env: Env, tmp_path: Path):
