@@ -367,6 +367,9 @@ async def once(
         )
     samples = [s for s in seen if isinstance(s, Sample)]
     found["interfaces"] = list(table(samples))
+    hidden = sum(int(s.value) for s in samples if s.metric is metrics.INTERFACES and s.labels != ("shown",))
+    if hidden:
+        found["disembunyikan"] = f"{hidden} (maya, atau tidak pernah hidup); semua: interfaces='{{down: true, virtual: true}}'"
     found["events"] = [{"kind": e.kind, "message": e.message} for e in seen if isinstance(e, Event)]
     found["samples"] = [
         {"name": s.metric.name, "labels": ", ".join(f"{k}={v}" for k, v in zip(s.metric.labels, s.labels, strict=True)), "value": v}
