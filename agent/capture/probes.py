@@ -5,6 +5,7 @@
     ARP           three probes 1 s apart for an address of the own networks   asked for only: 4 at once, then one every 15 s
     canary        a name that can't exist, by LLMNR, NBNS and mDNS;           every 60 s ± 5 s; asked for: 10 s apart at the least
                   when somebody answers, another name
+    the gateway   what it offers to the office (agent/capture/exposure.py)    once a day: nine TCP ports, 4 s apart, and SNMP
 
 Law: nothing else is ever sent from here; nobody's table is changed, no lease is used, no name is claimed. All stops, the wished for ones
 too, with `active` False or when the file etc/ronda/no-probes is there; it is looked for before each. "I could not ask" is told as nothing:
