@@ -29,6 +29,7 @@ from agent.bucket import Bucket
 from agent.cases import Cases, SuppressConfig
 from agent.collector import Env, Kind, TaskConfig, Watcher
 from agent.detect import casebook, patrol, seen
+from agent.detect.concerns import concerns
 from agent.detect.model import Table, Vouched
 from agent.detect.patrol import Patrol
 from agent.detect.table import TRAPS
@@ -350,4 +351,4 @@ def build(config: Config, env: Env) -> Watcher:
     return TrapsWatcher(config, env)
 
 
-KIND = Kind(name="traps", config=Config, metrics=METRICS, build=build, events=EVENTS, once=once, glance=glance)
+KIND = Kind(name="traps", config=Config, metrics=METRICS, build=build, events=EVENTS, once=once, glance=glance, concerns=concerns)
