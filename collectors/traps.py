@@ -215,7 +215,7 @@ class Telling:
 
 def _event(trap: seen.Trap, said: Notification) -> Event:
     words = trap.name.replace("_", " ") if trap.name != OTHER else "something of its maker's own"
-    fields = {"device": trap.device, "trap": trap.name, "interface": trap.about, "oid": trap.oid, "source.ip": trap.source}
+    fields = {"ronda.device": trap.device, "trap": trap.name, "ronda.interface": trap.about, "oid": trap.oid, "source.ip": trap.source}
     if session := _SESSION.fullmatch(trap.about):  # RouterOS calls a session's interface after who dialled in: names leave masked
         fields["user.name"] = session[1]
     numbers = {"uptime_seconds": f"{said.uptime:.0f}" if said.uptime >= 0 else "", "version": said.version}
@@ -330,7 +330,10 @@ async def once(config: Config, env: Env) -> dict[str, Any]:
     def refused(address: str, reason: str, detail: str) -> None:
         came.append({"from": address, "version": "", "trap": "", "interface": "", "oid": "", "refused": f"{reason}: {detail}"})
 
-    receiver = Receiver(config.listen, known, us, env.clock, told, refused)
+    try:
+        receiver = Receiver(config.listen, known, us, env.clock, told, refused)
+    except OSError as e:  # mostly the agent itself has the port
+        return {"ok": False, "listened": f"not at all: {e.strerror or e}", "heard": 0, "came": []}
     receiver.senders, port = addresses(config, env), receiver.port
     try:
         await env.clock.sleep(config.timeout)

@@ -45,11 +45,17 @@ def told(entry):
 @pytest.mark.parametrize("kind", ["trap", "trap_refused"])
 def test_what_devices_tell_names_nobody_either(kind):
     """It is no finding, but a device has written it; RouterOS calls a session's interface after who dialled in."""
-    fields = {"device": "router", "interface": f"<pppoe-{NAME}>", "oid": "1.3.6.1.6.3.1.1.5.3", "source.ip": IP, "user.name": NAME}
+    fields = {
+        "ronda.device": "router",
+        "ronda.interface": f"<pppoe-{NAME}>",
+        "oid": "1.3.6.1.6.3.1.1.5.3",
+        "source.ip": IP,
+        "user.name": NAME,
+    }
     masked = OURS.mask(Entry(7, Event(kind, "info", "a device says: link down", fields, NOW, NOW), "traps", {}))
     assert not any(raw in told(masked) for raw in (IP, NAME))
     assert masked.event.fields["source.ip"] == OURS.of(IP)
-    assert (masked.event.fields["device"], masked.event.fields["oid"]) == ("router", "1.3.6.1.6.3.1.1.5.3")
+    assert (masked.event.fields["ronda.device"], masked.event.fields["oid"]) == ("router", "1.3.6.1.6.3.1.1.5.3")
 
 
 def test_what_leaves_names_nobody_and_says_what_it_must():

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from agent.cli import main
 from agent.collector import Env
 from agent.detect import casebook, patrol, seen
 from agent.model import Event, Sample
@@ -109,7 +110,7 @@ class Box:
         return next((s.value for s in self.picture if s.metric.name == name and s.labels == labels), None)
 
     def told(self) -> list[tuple[str, str, int]]:
-        return [(e.fields["trap"], e.fields.get("interface", ""), e.count) for e in self.events if e.kind == "trap"]
+        return [(e.fields["trap"], e.fields.get("ronda.interface", ""), e.count) for e in self.events if e.kind == "trap"]
 
 
 @contextlib.asynccontextmanager
@@ -152,7 +153,7 @@ async def test_traps_of_every_version_are_events_and_counted(tmp_path: Path) -> 
             ("warm_start", "", 1),
         ]  # fmt: skip
         events = [e for e in it.events if e.kind == "trap"]
-        assert [e.fields["device"] for e in events] == ["router"] * 3 + ["ups"] * 2
+        assert [e.fields["ronda.device"] for e in events] == ["router"] * 3 + ["ups"] * 2
         assert {e.severity for e in events} == {"info"}
         assert events[1].fields["uptime_seconds"] == "42"
         await it.turns(15.0)
@@ -423,3 +424,10 @@ def test_once_shows_what_comes_whoever_sends_it(tmp_path: Path) -> None:
     assert run.returncode == 0
     assert [(row["from"], row["trap"]) for row in found["came"]] == [("router", "link_down"), (STRANGER, "")]
     assert (found["came"][0]["interface"], found["came"][1]["refused"].partition(":")[0]) == ("ether1", "sender")
+
+
+def test_once_says_who_has_the_port(capfd: pytest.CaptureFixture[str]) -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
+        taken.bind(("127.0.0.1", 0))
+        assert main(["once", "traps", f"listen=127.0.0.1:{taken.getsockname()[1]}", "senders={router: 127.0.0.1}"]) == 1
+    assert "in use" in capfd.readouterr().out
