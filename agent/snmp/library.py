@@ -54,18 +54,32 @@ class PysnmpClient(UdpClient):
         self._engines: collections.OrderedDict[tuple[Credentials, str, bool], Engine] = collections.OrderedDict()
         self._renewed: dict[tuple[Credentials, str, bool], float] = {}
         self._slow: collections.OrderedDict[tuple[str, int], None] = collections.OrderedDict()
+        self._end: asyncio.Task[None] | None = None
 
     def call(self, device: Device) -> "LibraryCall":
         return LibraryCall(self, device)
 
     async def close(self) -> None:
         await super().close()
+        if self._end:
+            self._end.cancel()
+        self._leave()
+
+    def _leave(self) -> None:
         while self._engines:
             self._engines.popitem()[1].close()
+
+    async def _until_the_end(self) -> None:
+        """Closes the engines' sockets where the loop ends before anybody calls `close`."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._leave()
 
     def engine(self, device: Device) -> "Engine":
         """The engine that asks as this device wants to be asked."""
         key = _key(device)
+        self._end = self._end or asyncio.ensure_future(self._until_the_end())
         if key not in self._engines:
             self._engines[key] = Engine(*key)
         self._engines.move_to_end(key)
