@@ -144,6 +144,24 @@ def test_polite_scan_and_sweep_side_by_side(attacked: Wire) -> None:
     slow.stop()
 
 
+def test_two_machines_with_one_address_are_told_once_both_have_answered_also_where_it_is_ours(attacked: Wire) -> None:
+    """The first change is asked about at once, by frames of our own that real kernels answer."""
+    twins = [attacked.plug(f"twin{n}", f"{NET}90", f"00:0c:29:00:02:{n:02x}") for n in (1, 2)]
+    thief = attacked.plug("thief", AGENT, "00:0c:29:00:02:03")
+    for n, ip in ((1, f"{NET}90"), (2, f"{NET}90"), (3, AGENT)):
+        mac = f"00:0c:29:00:02:{n:02x}"
+        attacked.send(f"twin{n}" if n < 3 else "thief", [Ether(src=mac, dst=ALL) / ARP(op=1, hwsrc=mac, psrc=ip, hwdst=ALL, pdst=ip)])
+    told: dict[str, str] = {}
+
+    def there() -> bool:
+        told.update({e["fields"]["ronda.ip"]: e["fields"]["ronda.grade"] for e in attacked.told("ip_conflict")})
+        return told == {f"{NET}90": "medium", AGENT: "high"}
+
+    until(there, 15, f"{told}", every=0.4)
+    for box in (*twins, thief):
+        box.ip("link", "set", "eth0", "down")
+
+
 def test_who_comes_at_tripwires_is_told(attacked: Wire) -> None:
     attacked.boxes["att"].run("nmap", "-n", "-Pn", "-sT", "-p", "2323,4455", AGENT)
     assert attacked.until_told("tripwire")["fields"]["source.ip"] == ATTACKER
