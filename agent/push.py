@@ -49,6 +49,7 @@ FIRST = 3.5  # seconds until the first whole picture: by then every task has loo
 STATES = frozenset({
     "ronda_probe_success", "ronda_probe_reason_info", "ronda_site_state", "ronda_verdict", "ronda_condition_active",
     "ronda_link_carrier", "ronda_tls_certificate_valid", "ronda_tls_verification_failed_info", "ronda_detector_coverage",
+    "ronda_condition_where_info",  # the message that says it is on its way
     "ronda_snmp_ups_on_battery",  # minutes later the office may be silent
 })  # fmt: skip
 HEARTBEAT = "ronda_heartbeat_timestamp_seconds"
@@ -59,7 +60,7 @@ EACH_MINUTE = frozenset({
 STATE = "\0state"  # no task has this name
 METERED = (  # what 60 series are spent on, in this order
     HEARTBEAT, "ronda_site_state", "ronda_verdict", "ronda_condition_active", "ronda_condition_opened_timestamp_seconds",
-    "ronda_probe_success", "ronda_probe_reason_info",
+    "ronda_condition_where_info", "ronda_probe_success", "ronda_probe_reason_info",
     "ronda_link_carrier", "ronda_samples_undelivered_total", "ronda_buffer_oldest_timestamp_seconds", "ronda_push_clock_offset_seconds",
     "ronda_budget_used_bytes", "ronda_budget_limit_bytes", "ronda_budget_push_slowed",
     "ronda_snmp_ups_on_battery", "ronda_icmp_packets_lost_total", "ronda_icmp_packets_sent_total",

@@ -17,7 +17,7 @@ from agent.decisions import MAX_BYTES, NAME, Decision, DecisionError, Watch
 from agent.detect.casebook import Ids, Kept, Outcome
 from agent.detect.model import Finding, Plain, Rule
 from agent.detect.patrol import Patrol
-from agent.detect.seen import Frame
+from agent.detect.seen import Bridge, Frame, RouterArp
 from agent.evidence import KEEP, Evidence, capture
 from agent.journal import Journal
 from agent.model import Event
@@ -81,6 +81,22 @@ class Task:
 @pytest.fixture(autouse=True)
 def _a_new_process(monkeypatch):
     monkeypatch.setattr(cases, "_IDS", {})
+
+
+def test_what_switches_have_put_on_the_board_says_where_a_finding_is(tmp_path):
+    async def run():
+        task, mac = Task(tmp_path), "4c:5e:0c:11:22:33"
+        [first] = await task.find(fields={"source.ip": "192.0.2.66"})
+        assert "ronda.where" not in first.fields
+        task.env.board.post("switch-1", Bridge("switch-1", {mac: "11"}), task.clock.monotonic())
+        task.env.board.post("router", RouterArp("router", {"192.0.2.66": mac}), task.clock.monotonic())
+        [told] = await task.wait(31)
+        assert (told.fields["ronda.state"], told.fields["ronda.where"]) == ("update", "switch-1 port 11")
+        assert [s.labels for s in task.cases.samples() if s.metric.name == "ronda_condition_where_info"] == [
+            ("arp_sweep", "switch-1", "11")
+        ]
+
+    asyncio.run(run())
 
 
 def outcome(name=ID, n=3, *, size=60):

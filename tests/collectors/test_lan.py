@@ -90,11 +90,13 @@ def config(text: str) -> lan.Config:
 def test_what_the_operator_vouches_for_is_read_in_one_form():
     vouched = config(
         'dhcp_servers: ["2001:DB8::1", 192.0.2.1]\nrouters: [4C-5E-0C-11-22-01]\nscanners: [192.0.2.9]\nversions: {mikrotik: "7.12"}'
+        "\nrouter_ports: [22, 161]"
     ).vouched()
     assert vouched.dhcp_servers == {"2001:db8::1", "192.0.2.1"}
     assert vouched.routers == {"4c:5e:0c:11:22:01"}
     assert vouched.scanners == {"192.0.2.9"}
     assert vouched.versions == {"mikrotik": "7.12"}
+    assert vouched.router_ports == {22, 161}
 
 
 @pytest.mark.parametrize(
@@ -103,6 +105,8 @@ def test_what_the_operator_vouches_for_is_read_in_one_form():
         ("routers: [4c:5e:0c:11:22]", "is not a MAC"),
         ("dhcp_servers: [router.local]", "dhcp_servers"),
         ("tripwires: [70000]", "tripwires"),
+        ("router_ports: [25]", "25 isn't looked at"),
+        ("exposure: 5m", "an hour at the least"),
         ("suppress: [{rule: arp_swep, until: 2026-12-01, reason: printer}]", "is no rule of lan"),
         ("suppress: [{rule: arp_sweep, until: 2026-12-01}]", "reason"),
     ],
@@ -253,6 +257,23 @@ def test_without_the_privilege_it_runs_and_says_what_it_cant_see(lab, tmp_path, 
     assert coverage["arp_sweep"] == 0.0
     assert [s.value for s in found if isinstance(s, Sample) and s.metric is lan.CAPTURE][-1] == 0.0
     assert all(s.value == 0 for s in found if isinstance(s, Sample) and s.metric is lan.PROBES), "active: false"
+
+
+def test_what_the_gateway_offers_is_shown_by_port_after_the_first_look():
+    async def run() -> None:
+        env = Env(clock=SystemClock(), net=Net())
+        detectors = [make(Vouched()) for make in LAN]
+        eyes = lan.Eyes(
+            lan.Config(device="none"), env, patrol.Patrol(detectors, Casebook([d.rule for d in detectors], "DKC", "Asia/Jakarta"))
+        )
+        shown = lambda: {s.labels[0]: s.value for s in eyes.samples() if s.metric is lan.OPEN}  # noqa: E731
+        assert shown() == {}
+        eyes._tell(seen.Exposed("192.0.2.1", (23, 8291), "2c"))
+        ports = ("21", "22", "23", "80", "443", "2000", "8291", "8728", "8729", "161")
+        assert shown() == dict.fromkeys(ports, 0.0) | {"23": 1.0, "8291": 1.0, "161": 1.0}
+        assert "exposure" not in eyes.able(), "there is no network here that may be asked"
+
+    asyncio.run(run())
 
 
 def test_the_glance_says_whether_it_sees():
