@@ -120,14 +120,14 @@ def add(directory: Path, decision: Decision) -> Decision:
         path = directory / NAME
         if path.exists() and path.stat().st_size + len(line) > MAX_BYTES:
             _shorten(directory, known, decision.at)
+        if not path.exists():  # it is the agent's from its first moment: he looks for it each second
+            files.replace(path, b"", prepare=private)
         with path.open("ab") as f:
             if f.tell() and not path.read_bytes().endswith(b"\n"):  # a power cut tore the last line
                 f.write(b"\n")
             f.write(line)
             f.flush()
             os.fsync(f.fileno())
-        path.chmod(0o600)
-        give(path)
     return taken
 
 
@@ -143,7 +143,7 @@ def _shorten(directory: Path, known: list[Decision], now: float) -> None:
     kept = b"".join(_line(d) for d in known if d.number not in oldest)
     if len(kept) > MAX_BYTES * 3 // 4:
         raise DecisionError(f"{directory / NAME} is full of decisions that are in force: let some go first")
-    files.replace(directory / NAME, kept, durable=True)
+    files.replace(directory / NAME, kept, durable=True, prepare=private)
 
 
 @contextlib.contextmanager
@@ -164,6 +164,12 @@ def give(path: Path) -> None:
         os.chown(path, owner.st_uid, owner.st_gid)
 
 
+def private(path: Path) -> None:
+    """The agent's, whoever writes it, and nobody else's."""
+    path.chmod(0o600)
+    give(path)
+
+
 def forget(directory: Path, now: float) -> int:
     """Blanks which condition was accepted, where that is over: an address or a MAC stays no longer than it is of use. Raises OSError."""
     if not any(d.key and d.until < now for d in read(directory)):
@@ -172,7 +178,7 @@ def forget(directory: Path, now: float) -> int:
         known = read(directory)
         gone = [d.number for d in known if d.key and d.until < now]
         kept = [dataclasses.replace(d, key="") if d.number in gone else d for d in known]
-        files.replace(directory / NAME, b"".join(map(_line, kept)), durable=True)
+        files.replace(directory / NAME, b"".join(map(_line, kept)), durable=True, prepare=private)
         (directory / NAME).chmod(0o600)
     return len(gone)
 

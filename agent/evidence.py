@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from agent import files
-from agent.decisions import give
+from agent.decisions import give, private
 from agent.detect.casebook import MAX_FRAMES, Kept, Outcome
 from agent.wire import chain, pcap
 
@@ -34,12 +34,6 @@ ID = re.compile(r"[A-Z0-9]{2,8}-\d{4}-\d{4}(-\d{1,4})?")
 def capture(frames: Sequence[Kept]) -> bytes:
     """The packets as a pcap."""
     return pcap.file_head() + b"".join(pcap.record(kept.at, kept.raw[:MAX_FRAME], len(kept.raw)) for kept in frames[:MAX_FRAMES])
-
-
-def _private(path: Path) -> None:
-    """The agent's, whoever writes it, and nobody else's."""
-    path.chmod(0o600)
-    give(path)
 
 
 class Evidence:
@@ -128,7 +122,7 @@ class Evidence:
         new = [line for line in lines if line not in had]
         if new or not path.exists():
             self._make_directory()
-            files.replace(path, b"".join(line + b"\n" for line in [*had, *new]), durable=True, prepare=_private)
+            files.replace(path, b"".join(line + b"\n" for line in [*had, *new]), durable=True, prepare=private)
         return len(had) + len(new)
 
     def lines(self, name: str) -> list[bytes]:
@@ -141,7 +135,7 @@ class Evidence:
     def keep_proof(self, name: str, proof: chain.Proof) -> None:
         """The proof of the chain for what is held: the journal's lines that it needs go after 30 days."""
         path = self.path(name, ".proof")
-        files.replace(path, json.dumps(proof.dump()).encode(), durable=True, prepare=_private)
+        files.replace(path, json.dumps(proof.dump()).encode(), durable=True, prepare=private)
 
     def proof(self, name: str) -> chain.Proof | None:
         """The one that was kept; None: none, or it can't be read."""

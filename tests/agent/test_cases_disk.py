@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from agent import files
+
 ROOT = Path(__file__).parents[2]
 FOUND = """
 import asyncio, sys
@@ -67,3 +69,17 @@ def test_who_may_not_read_the_evidence_is_told_what_to_do_and_sees_no_traceback(
         assert done.returncode == 2, (words, done.stdout, done.stderr)
         assert "root" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_file_gets_its_owner_before_its_name_and_one_that_cannot_is_none(tmp_path: Path) -> None:
+    path, seen = tmp_path / "a", []
+    files.replace(path, b"old", prepare=lambda new: seen.append((new.name, path.exists())))
+    assert seen == [("a.new", False)]
+
+    def refuse(new: Path) -> None:
+        raise PermissionError(1, "not the owner", str(new))
+
+    with pytest.raises(PermissionError):
+        files.replace(path, b"new", prepare=refuse)
+    assert [p.name for p in tmp_path.iterdir()] == ["a"]
+    assert path.read_bytes() == b"old"
