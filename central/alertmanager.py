@@ -125,6 +125,7 @@ IDENTITY = (
     "isp",
     "service",
     "device",
+    "interface",
     "mountpoint",
     "family",
     "sensor",
