@@ -47,8 +47,15 @@ REFUSED = Metric(
     "ronda_devicelog_refused_total", "Messages that were not: of strangers, unreadable, too many, too long.", "counter", ("reason",)
 )
 LAST = Metric("ronda_devicelog_last_timestamp_seconds", "When a device last told something; absent until it does.", labels=("sender",))
-FAILED = Metric("ronda_devicelog_login_failures_total", "Tries to log in to a router that failed, as it tells.", "counter", ("via",))
-CHANGES = Metric("ronda_devicelog_changes_total", "Changes of a router's configuration, as it tells.", "counter", ("area",))
+FAILED = Metric(
+    "ronda_devicelog_login_failures_total",
+    "Tries to log in to a router that failed, as it tells; absent until one does.",
+    "counter",
+    ("via",),
+)
+CHANGES = Metric(
+    "ronda_devicelog_changes_total", "Changes of a router's configuration, as it tells; absent until there is one.", "counter", ("area",)
+)
 DROPS = Metric("ronda_devicelog_firewall_drops_total", "First contacts that a router's firewall tells of.", "counter", ("side",))
 METRICS = (MESSAGES, REFUSED, LAST, FAILED, CHANGES, DROPS, *patrol.METRICS, *cases.METRICS)
 RULES = tuple(make(Vouched()).rule.name for make in SYSLOG)
@@ -133,7 +140,8 @@ class Counts:
             (MESSAGES, self.messages), (REFUSED, self.refused), (FAILED, self.failed), (CHANGES, self.changes), (DROPS, self.drops),
         ):  # fmt: skip
             for label, count in counts.items():
-                yield metric(count, label)
+                if count or metric in (MESSAGES, REFUSED):  # of the others there are many, most of them never seen
+                    yield metric(count, label)
         for sender, at in self.last.items():
             yield LAST(at, sender)
 

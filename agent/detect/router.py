@@ -20,6 +20,7 @@ MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
 BURST, BURST_LEAK, NAMES, NAMES_LEAK, SLOW, SLOW_LEAK = 5.0, 20.0, 5.0, 10.0, 10.0, 60.0  # more than so many; one leaks away in so long
 SUCCESS_AFTER = 5  # failures; who gets in then has guessed
 PORTS, PORTS_LEAK = 15.0, 5.0
+NIGHTS = 5
 GROUP = 600.0  # seconds: changes of one person that are one piece of work
 GRAVE = frozenset({"user", "service", "firewall", "dns", "script", "scheduler"})
 DEVICES, SOURCES, MAX_EACH, MAX_KEPT = 64, 1024, 64, 64
@@ -142,7 +143,10 @@ def _of_login(rule: Rule, seen: RouterLogin, tries: _Tries, grade: Grade, words:
 
 
 class RouterLogins(OfLog):
-    """A login when nobody works, or from where nobody ever came. What stays for a day counts as known; what is vouched for always did."""
+    """A login when nobody works, or from where nobody ever came. What stays for a day counts as known; what is vouched for always did.
+
+    What comes on NIGHTS days when nobody works is a program: a poller that logs in at all hours is told of no longer.
+    """
 
     rule: ClassVar[Rule] = Rule("router_login", "R02", "1", "authentication", ("T1078",), learning=7 * DAY, quiet=HOUR)
     wants: ClassVar[tuple[type, ...]] = (RouterLogin,)
@@ -150,6 +154,7 @@ class RouterLogins(OfLog):
     def __init__(self, vouched: Vouched) -> None:
         self._admins = vouched.admins
         self._known: Table[str, float] = Table(SOURCES)  # "device source" → when it first came
+        self._nights: Table[str, tuple[int, int]] = Table(SOURCES)  # → days on which it came at odd hours, and the last of them
         self._began: float | None = None
         self._now = 0.0
         self._telling = Telling()
@@ -163,8 +168,8 @@ class RouterLogins(OfLog):
         if not seen.success or seen.source in self._admins:
             return ()
         key = f"{seen.device[:64]} {seen.source[:64] or seen.via[:16]}"
-        new = self._is_new(key, at)
-        why = [*(["outside working hours"] if seen.in_hours is False else []), *(["from a place that it never came from"] if new else [])]
+        new, odd = self._is_new(key, at), seen.in_hours is False and self._is_odd(key, at)
+        why = [*(["outside working hours"] if odd else []), *(["from a place that it never came from"] if new else [])]
         if not why:
             return ()
         fields = {
@@ -181,6 +186,14 @@ class RouterLogins(OfLog):
             first = self._known.put(key, at if self._learnt(at) else at - DAY)
         return at - first < DAY
 
+    def _is_odd(self, key: str, at: float) -> bool:
+        nights, last = self._nights.get(key) or (0, -1)
+        day = int(at // DAY)
+        if day != last and nights <= NIGHTS:
+            nights += 1
+        self._nights.put(key, (nights, day))
+        return nights <= NIGHTS
+
     def _learnt(self, at: float) -> bool:
         return self._began is not None and at - self._began >= self.rule.learning
 
@@ -192,14 +205,18 @@ class RouterLogins(OfLog):
         if self._began is None:
             return {}
         ages = {key: int((self._now - first) // MINUTE) for key, first in self._known.items()}
-        return {"age": int((self._now - self._began) // MINUTE), "known": ages}
+        nights = {key: count for key, (count, _) in self._nights.items()}
+        return {"age": int((self._now - self._began) // MINUTE), "known": ages, "nights": nights}
 
     def recall(self, said: Mapping[str, Any], at: float) -> None:
         began = at - _minutes(said["age"])
         known = {str(key)[:140]: at - _minutes(age) for key, age in list(said["known"].items())[:SOURCES]}
+        nights = {str(key)[:140]: int(count) for key, count in list(said.get("nights", {}).items())[:SOURCES]}
         self._began, self._now = began, at
         for key, first in known.items():
             self._known.put(key, first)
+        for key, count in nights.items():
+            self._nights.put(key, (min(NIGHTS + 1, max(0, count)), -1))
 
 
 def _said(known: bool | None) -> str:

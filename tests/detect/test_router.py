@@ -139,6 +139,16 @@ def test_outside_working_hours_a_known_place_is_told_too() -> None:
     assert play(grown(), (8 * DAY + 1, came(ADMIN, in_hours=None))) == []
 
 
+def test_a_poller_that_logs_in_at_all_hours_is_told_of_on_five_days_and_no_more() -> None:
+    detector = grown()
+    told = [bool(play(detector, (8 * DAY + day * DAY + hour * HOUR, came(ADMIN, in_hours=False)))) for day in range(8) for hour in (1, 3)]
+    assert told == [True] * 10 + [False] * 6
+    again = RouterLogins(NOBODY)
+    again.recall(json.loads(json.dumps(detector.remember())), 5.0)
+    assert play(again, (6.0, came(ADMIN, in_hours=False))) == []
+    assert len(play(again, (7.0, came(NEAR, in_hours=False)))) == 1
+
+
 def test_what_is_vouched_for_is_never_told() -> None:
     vouched = Vouched(admins=frozenset({NEAR}))
     assert play(grown(vouched), (8 * DAY + 1, came(NEAR, in_hours=False))) == []
