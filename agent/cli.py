@@ -87,6 +87,18 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     collectors.add_argument("kind", metavar="KIND", nargs="?")
     collectors.set_defaults(command=_collectors)
 
+    _events_parser(sub, argv)
+    _wire_parsers(sub)
+
+    doctor = sub.add_parser("doctor", help="test this box in lines that can be read aloud on the phone")
+    doctor.add_argument("--config", type=Path, metavar="FILE")
+    doctor.add_argument("--data-dir", type=Path, metavar="DIR")
+    doctor.add_argument("--lang", choices=("id", "en", "both"), default="both")
+    doctor.set_defaults(command=_doctor)
+    return parser
+
+
+def _events_parser(sub: Any, argv: Sequence[str]) -> None:
     events = sub.add_parser("events", help="what happened here: link down, incident, box off; read from this box's journal")
     events.add_argument("--since", type=_duration, metavar="1h", help="how far back, e.g. 30m, 1h, 7d; default: all that is kept, 30 days")
     events.add_argument("--kind", metavar="KIND", help="this kind only, e.g. link_down")
@@ -103,15 +115,6 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
         from agent.eventcli import add_commands
 
         add_commands(events, _load)
-
-    _wire_parsers(sub)
-
-    doctor = sub.add_parser("doctor", help="test this box in lines that can be read aloud on the phone")
-    doctor.add_argument("--config", type=Path, metavar="FILE")
-    doctor.add_argument("--data-dir", type=Path, metavar="DIR")
-    doctor.add_argument("--lang", choices=("id", "en", "both"), default="both")
-    doctor.set_defaults(command=_doctor)
-    return parser
 
 
 def _wire_parsers(sub: Any) -> None:
