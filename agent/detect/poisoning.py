@@ -31,7 +31,7 @@ OLD = 86400.0
 GIVE_UP = 600.0  # seconds without the move in a table until it is forgotten
 PROXY = 8  # addresses of one MAC: more, and it answers for others
 ASKS, ASKS_A_POLL = 3, 4
-ROUTERS, ADDRESSES, MOVES, MANY_HOMES = 4, 1024, 64, 256
+ROUTERS, ADDRESSES, MOVES, MANY_HOMES = 4, 2048, 64, 256  # agent/snmp/forwarding.py reads no more addresses
 NAMED = 8  # victims that are named
 TABLE, OWNER, PROBE = "table", "table,owner", "table,probe"  # who says so
 
