@@ -70,18 +70,7 @@ def _parser(argv: Sequence[str]) -> argparse.ArgumentParser:
     check.add_argument("--config", type=Path, metavar="FILE")
     check.set_defaults(command=_check)
 
-    once = sub.add_parser("once", help="look once and show everything: ronda once http https://example.go.id/")
-    once.add_argument("kind", metavar="KIND")
-    once.add_argument("target", metavar="TARGET", nargs="?")
-    once.add_argument("options", metavar="KEY=VALUE", nargs="*", help="as in the config, e.g. query=www.example.go.id")
-    once.add_argument("--count", type=_count, help="icmp: packets to send")
-    once.add_argument("--interval", type=_duration, help="icmp: time between packets, e.g. 50ms")
-    once.add_argument("--timeout", help="e.g. 5s")
-    once.add_argument("--source", help="an address or an interface to look from")
-    once.add_argument("--community", metavar="WORD", help="snmp: as whom to ask, in v2c; for v3: credentials_file=FILE")
-    once.add_argument("--version", dest="snmp_version", choices=("1", "2c"), help="snmp: for devices that know version 1 only")
-    once.add_argument("--json", action="store_true")
-    once.set_defaults(command=_once)
+    _once_parser(sub)
 
     collectors = sub.add_parser("collectors", help="what can be observed: a kind's manual, config and metrics")
     collectors.add_argument("kind", metavar="KIND", nargs="?")
@@ -115,6 +104,21 @@ def _events_parser(sub: Any, argv: Sequence[str]) -> None:
         from agent.eventcli import add_commands
 
         add_commands(events, _load)
+
+
+def _once_parser(sub: Any) -> None:
+    once = sub.add_parser("once", help="look once and show everything: ronda once http https://example.go.id/")
+    once.add_argument("kind", metavar="KIND")
+    once.add_argument("target", metavar="TARGET", nargs="?")
+    once.add_argument("options", metavar="KEY=VALUE", nargs="*", help="as in the config, e.g. query=www.example.go.id")
+    once.add_argument("--count", type=_count, help="icmp: packets to send")
+    once.add_argument("--interval", type=_duration, help="icmp: time between packets, e.g. 50ms")
+    once.add_argument("--timeout", help="e.g. 5s")
+    once.add_argument("--source", help="an address or an interface to look from")
+    once.add_argument("--community", metavar="WORD", help="snmp: as whom to ask, in v2c; for v3: credentials_file=FILE")
+    once.add_argument("--version", dest="snmp_version", choices=("1", "2c"), help="snmp: for devices that know version 1 only")
+    once.add_argument("--json", action="store_true")
+    once.set_defaults(command=_once)
 
 
 def _wire_parsers(sub: Any) -> None:

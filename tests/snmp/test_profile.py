@@ -143,3 +143,14 @@ def test_all_that_is_wrong_in_a_folder_is_told_at_once(tmp_path: Path):
 def test_a_folder_that_is_not_there(tmp_path: Path):
     with pytest.raises(ConfigError, match="can't be read: No such file"):
         profile.library(str(tmp_path / "none"))
+
+
+@pytest.mark.parametrize("language", ["id", "en"])
+def test_the_example_of_the_handbook_is_right(language: str):
+    text = (Path(__file__).parents[2] / f"docs/operations.{language}.md").read_text()
+    example = text.partition("genset.yaml: ")[2].partition("\n")[2].partition("```")[0]
+
+    made = loads(example.encode(), profile.Profile, "genset.yaml")
+
+    assert made.profile == "genset"
+    assert [t.table for t in made.tables] == ["cylinders"]
