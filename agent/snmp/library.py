@@ -24,7 +24,6 @@ MOST = 16  # engines: some MiB each
 TURN = 0.02  # seconds that a request may have the loop's SNMP to itself; who is slower waits beside the others
 TICK, FORGOTTEN = 5.0, 10.0  # seconds: of pysnmp's own timer, and after which it forgets a request that nobody answers
 AGAIN = 120.0  # seconds: making an engine costs 55 ms
-REFUSAL = 0.2  # seconds in which a port that nobody listens on says so
 HASHES = {
     "none": "USM_AUTH_NONE", "md5": "USM_AUTH_HMAC96_MD5", "sha": "USM_AUTH_HMAC96_SHA", "sha224": "USM_AUTH_HMAC128_SHA224",
     "sha256": "USM_AUTH_HMAC192_SHA256", "sha384": "USM_AUTH_HMAC256_SHA384", "sha512": "USM_AUTH_HMAC384_SHA512",
@@ -128,8 +127,7 @@ class LibraryCall(_Call):
                     reply = await self.client.in_turn(self.device, answer)
                 self.attempt = attempt
                 return self._read(reply)
-            if await self._nobody():
-                raise Failure("refused", f"{self.device.address}: nothing listens on UDP port {self.device.port}")
+            self._knock()
             last += attempt == last and self.client.renew(self.device)
             attempt += 1
         raise await self._silent([])
@@ -142,20 +140,15 @@ class LibraryCall(_Call):
             raise Failure("auth", f'user "{self.device.credentials.user}": {REFUSED[name]}')
         raise _useless([f"{reply}"])
 
-    async def _nobody(self) -> bool:
-        """Whether the port refuses: an empty datagram is answered by nobody who listens (RFC 1122 4.1.3.1 has the kernel refuse)."""
+    def _knock(self) -> None:
+        """Raises Failure("refused") where the port has refused what was knocked with before: an empty datagram, which nobody answers."""
         assert self._sock
         try:
             self._sock.send(b"")
-            async with asyncio.timeout(REFUSAL):
-                await asyncio.get_running_loop().sock_recv(self._sock, 1)
-        except TimeoutError:
-            return False
         except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
-        return False
+            raise Failure("refused", f"{self.device.address}: nothing listens on UDP port {self.device.port}") from None
+        except OSError:  # no way there now: the time-out says so
+            return
 
 
 class Engine:
