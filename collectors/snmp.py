@@ -48,6 +48,7 @@ PORT = 161
 PUBLIC = Credentials("2c", "public")
 REASONS = ("resolve", "timeout", "refused", "unreachable", "auth", "answer", "send")
 EVENTS = ("device_restarted", "snmp_table_failed", "snmp_table_back", "snmp_capped")
+SILENT = "no answer: the device is off, the community is wrong, or this box is not among those that may ask it"
 COMMON = frozenset({"system", "interfaces", "ether", "entity", "host-resources", "ucd", "arp", "bridge"})  # profiles of no make
 
 
@@ -260,7 +261,7 @@ class Snmp:
                 addresses = await self.env.net.resolve(host)
         except TimeoutError:
             raise Failure("timeout", f"no address of {host} within {self.config.timeout:g} s") from None
-        return Device(addresses[0], port, credentials, timeout=min(2.0, self.config.timeout / 4), source=self.config.source)
+        return Device(addresses[0], port, credentials, timeout=min(2.0, self.config.timeout / 6), source=self.config.source)
 
     async def _look(self, device: Device, until: float) -> Any:
         """Asks what the engine wants to know, until it has seen enough or the time is up."""
@@ -277,8 +278,8 @@ class Snmp:
             except Failure as e:
                 failure = e
             except TimeoutError:
-                said = "no answer" if asked == 1 else "it answers, but too slowly: not everything was read"
-                failure = Late("timeout", f"{said} within {self.config.timeout:g} s ({device.address} port {device.port})")
+                what = SILENT if asked == 1 else "it answers, but too slowly: not everything was read"
+                failure = Late("timeout", f"{device.address} port {device.port}, {self.config.timeout:g} s: {what}")
             try:
                 ask = steps.throw(failure) if failure else steps.send(found)
             except StopIteration as e:
