@@ -63,15 +63,15 @@ def _expression(sources: Mapping[str, Any], record: str) -> str:
 def wrapped_file(source: Mapping[str, Any], kind: str, unreached: str = UNREACHED) -> str:
     """A rule file for Prometheus: recording rules and critical alerts every 5 s, the others in a second group every 30 s.
 
-    Where a source asks for less, e.g. `interval: 1m` for what is reckoned of whole days, both go by that.
+    Where a source asks for less, e.g. `interval: 4m` for what is reckoned of whole days, its records go by that.
     """
     rules: list[Rule] = [rule for group in source["groups"] for rule in group["rules"]]
     slowest = functools.reduce(_slower, (str(group.get("interval", FAST)) for group in source["groups"]), FAST)
     fast = [r for r in rules if "record" in r or r["labels"]["severity"] == "critical"]
     slow = [r for r in rules if r not in fast]
     groups = [
-        {"name": name, "interval": _slower(interval, slowest), "rules": list(_group(of_group, kind, unreached, name))}
-        for name, interval, of_group in ((kind, FAST, fast), (f"{kind}_slow", SLOW, slow))
+        {"name": name, "interval": interval, "rules": list(_group(of_group, kind, unreached, name))}
+        for name, interval, of_group in ((kind, slowest, fast), (f"{kind}_slow", SLOW, slow))
         if of_group
     ]
     return yamltext.dump({"groups": groups}, header=HEADER)

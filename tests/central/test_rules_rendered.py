@@ -273,9 +273,9 @@ def test_the_question_is_asked_in_the_same_breath(tmp_path: Path) -> None:
     assert [g["rules"][0]["labels"]["group"] for g in made["groups"]] == ["http", "http_slow"]
 
 
-def test_what_is_reckoned_of_whole_days_is_reckoned_each_minute() -> None:
+def test_what_is_reckoned_of_whole_days_is_reckoned_seldom_and_told_as_all_else() -> None:
     groups = {g["name"]: g["interval"] for t in rules.files().values() for g in yaml.safe_load(t)["groups"]}
-    assert (groups["uplink"], groups["uplink_slow"], groups["site"], groups["link_slow"]) == ("1m", "1m", "5s", "30s")
+    assert (groups["uplink"], groups["uplink_slow"], groups["site"], groups["link_slow"]) == ("4m", "30s", "5s", "30s")
 
 
 # --- findings of detectors ------------------------------------------------------------------------------------------------------------
