@@ -15,7 +15,7 @@ from agent.snmp.wire import Column, Oid, Value
 
 LONGEST = 64
 MOST = 512  # interfaces of a device, and names remembered
-UP, ADMIN_UP = 1, 1
+UP = 1
 ALIVE = frozenset({1, 4, 5})  # up, unknown (tunnels that know no better), dormant (waits for a call)
 # IANAifType: other, softwareLoopback, propVirtual, tunnel, l2vlan, l3ipvlan, ipForward, mplsTunnel, mpls, bridge
 VIRTUAL = frozenset({1, 24, 53, 131, 135, 136, 142, 150, 166, 209})
@@ -24,9 +24,8 @@ PERSON = re.compile(r"<.*>")
 IF_NUMBER: Oid = (1, 3, 6, 1, 2, 1, 2, 1, 0)
 TABLE_CHANGED: Oid = (1, 3, 6, 1, 2, 1, 31, 1, 5, 0)
 _ENTRY: Oid = (1, 3, 6, 1, 2, 1, 2, 2, 1)
-DESCR, TYPE, SPEED, ADMIN, OPER = ((*_ENTRY, n) for n in (2, 3, 5, 7, 8))
+DESCR, TYPE, OPER = ((*_ENTRY, n) for n in (2, 3, 8))
 NAME: Oid = (1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 1)
-HIGH_SPEED: Oid = (1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 15)
 DISCONTINUITY: Oid = (1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 19)
 
 

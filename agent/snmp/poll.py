@@ -146,7 +146,7 @@ class Names(Source):
     def read(self, look: Look) -> Steps:
         found = self.engine.interfaces
         slow = self.slowly(look)
-        columns = yield from look.columns((interfaces.OPER, interfaces.ADMIN), interfaces.MOST, "interfaces")
+        columns = yield from look.columns((interfaces.OPER,), interfaces.MOST, "interfaces")
         oper = columns[interfaces.OPER]
         indexes = [index[0] for index in oper if len(index) == 1]
         look.renamed |= found.unknown(indexes)
@@ -551,7 +551,7 @@ class Engine:
         """Takes the first answers; whether everything is to be read anew, and whether interfaces may have come, gone or changed."""
         before, self._values = self._values, values
         uptime, ticks = uptime_of(values), _int(values, UPTIME)
-        if not before:
+        if self._hello is HELLO:
             self._hello = tuple(oid for oid in HELLO if oid in values or oid in (KIND, NAME, UPTIME))
         slow = not before
         renamed = any(_int(before, oid) != _int(values, oid) for oid in (interfaces.IF_NUMBER, interfaces.TABLE_CHANGED))

@@ -395,7 +395,7 @@ def test_ronda_once(snmpd: Snmpd):
 
 
 def test_ronda_once_of_what_does_not_answer():
-    run = ronda("once", "snmp", "127.0.0.1:1", "--community", "rahasia-sekali", "--json")
+    run = ronda("once", "snmp", "127.0.0.1:1", "client=light", "--community", "rahasia-sekali", "--json")
 
     assert run.returncode == 1
     found = json.loads(run.stdout)
