@@ -41,7 +41,7 @@ def conditions(where: str, chosen: str = "") -> Panel:
     where: matchers of a condition; chosen: of the offices, whose names then stand in front
     """
     which = f'{{audience!="csirt"{where}}}'
-    by = "site, alertname, severity, class, district, task, device, uplink, service"
+    by = "site, alertname, severity, class, district, task, device, interface, uplink, service"
     named = joined(["name"], chosen)
     first = (site_column(), SITE_KEY, Column(field="district", title="Kecamatan")) if chosen else ()
     return Panel(
@@ -62,6 +62,7 @@ def conditions(where: str, chosen: str = "") -> Panel:
             Column(field="task", title="Yang diamati"),
             Column(field="uplink", title="Jalur"),
             Column(field="device", title="Perangkat"),
+            Column(field="interface", title="Antarmuka"),
             Column(field="Value #B", title="Sejak", unit="dateTimeAsLocal", width=180),
         ),
         sort=("Sejak", True),

@@ -231,13 +231,16 @@ def _service_time() -> Panel:
 
 
 def _cables() -> Panel:
-    return timeline(
+    made = timeline(
         "Kabel dan WiFi kotak Ronda",
         "Apakah tiap kabel atau WiFi kotak Ronda tersambung.",
         "Whether each network device of the box has a carrier.",
         (Query(expr=f"min by (device) ({last('ronda_link_carrier', THIS)})", legend="{{device}}"),),
         8,
         {"1": Word("tersambung", GREEN), "0": Word("lepas", RED)},
+    )
+    return dataclasses.replace(
+        made, link="/d/ronda-devices?var-site=$site&${__url_time_range}", link_title="Router, switch, dan UPS kantor ini"
     )
 
 
