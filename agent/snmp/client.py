@@ -49,6 +49,7 @@ class UdpClient:
         self.clock = clock
         self._sessions: collections.OrderedDict[tuple[str, int, str], Session] = collections.OrderedDict()
         self._checked: collections.OrderedDict[tuple[str, int, str], float] = collections.OrderedDict()
+        self.only_v1: set[tuple[str, int, str]] = set()  # those that answered so when they were last tried
         self._turn = asyncio.Lock()
         self._closed = False
 
@@ -83,6 +84,7 @@ class UdpClient:
         self._closed = True
         self._sessions.clear()
         self._checked.clear()
+        self.only_v1.clear()
 
     def call(self, device: Device) -> "_Call":
         return _Call(self, device)
@@ -129,7 +131,8 @@ class UdpClient:
             return False
         self._checked[key] = at
         if len(self._checked) > MAX_DEVICES:
-            self._checked.popitem(last=False)
+            gone, _ = self._checked.popitem(last=False)
+            self.only_v1.discard(gone)
         return True
 
 
@@ -235,7 +238,12 @@ class _Call:
             differs = " or ".join(name for name, there in kept.items() if there)
             wrong = f", or {differs} differs from what it has" if differs else ""
             return Failure("timeout", f"{waited}: the device is off, or this box is not among those that may ask it{wrong}")
-        if self.client.may_check(device) and await self._answers_v1():
+        key = device.address, device.port, device.source
+        if self.client.may_check(device):
+            self.client.only_v1.discard(key)
+            if await self._answers_v1():
+                self.client.only_v1.add(key)
+        if key in self.client.only_v1 and version == "2c":
             return Failure("timeout", f"{waited} in version 2c, but it answers in version 1: set `version: 1` for it")
         return Failure("timeout", f"{waited}: the device is off, the community is wrong, or this box is not among those that may ask it")
 

@@ -225,11 +225,12 @@ def test_credentials_that_strangers_can_read_are_not_used(env: Env, tmp_path: Pa
 
 def test_a_device_that_answers_version_1_only(env: Env):
     with Responder(switch(), versions=(0,)) as device:
-        [(_, _, result)] = looks(snmp.Snmp(config(f"{{target: '127.0.0.1:{device.port}', timeout: 3s}}"), env))
+        (_, _, first), (_, _, result) = looks(snmp.Snmp(config(f"{{target: '127.0.0.1:{device.port}', timeout: 3s}}"), env), 2)
         found = asyncio.run(snmp.once(config(f"target: '127.0.0.1:{device.port}'"), env, community="public", version="1"))
 
     assert result.reason == "timeout"
     assert "it answers in version 1: set `version: 1` for it" in result.detail
+    assert first == result  # and it goes on saying so
     assert found["ok"]
     assert [row["interface"] for row in found["interfaces"]] == ["port1", "port2"]
 
