@@ -1,12 +1,13 @@
 """A look at a device as a pure thing: what is asked, what becomes of it, and what devices that lie, restart or renumber can't do."""
 
+import random
 import re
 
 import pytest
 
 from agent.collector import Failure
 from agent.snmp import profile
-from agent.snmp.counters import WRAP
+from agent.snmp.counters import WRAP, Counters
 from agent.snmp.interfaces import Rules, clean
 from agent.snmp.poll import AGAIN, SLOW, Engine, Get, Late, Walk, number, uptime_of
 from agent.snmp.wire import Value, parse_oid
@@ -323,6 +324,27 @@ def test_a_series_that_was_rebased_starts_at_nothing_in_the_next_run():
     e = engine(rebased={"ronda_snmp_interface_receive_bytes_total|ether1"})
 
     assert series(look(e, shelf(port(1, "ether1", octets=c32(3_000_000_000))), 0), IN) == {("ether1",): 0.0}
+
+
+@pytest.mark.parametrize("seed", range(100))
+def test_whatever_happens_no_series_leaps_further_than_the_wire_could_carry(seed: int):
+    """Traffic, restarts of the device, of the program that answers and of the agent, in any order: as Prometheus reads it."""
+    chance, counters, speed = random.Random(seed), Counters(), 12_500_000.0
+    raw, epoch, now = chance.randrange(WRAP), 0, 0.0
+    last = counters.take("x", (1,), c32(raw), now, epoch, speed) or 0.0
+    for _ in range(40):
+        seconds = chance.choice([60, 60, 61, 300])
+        now += seconds
+        added, what = int(chance.random() * speed * seconds * chance.choice([0, 0.01, 1])), chance.random()
+        raw = int(chance.random() * added) if what < 0.06 else (raw + added) % WRAP
+        epoch += what < 0.12
+        if 0.12 <= what < 0.18:
+            counters = Counters(counters.rebased)
+        told = counters.take("x", (1,), c32(raw), now, epoch, speed)
+
+        assert told is not None
+        assert (told - last if told >= last else told) <= speed * 1.25 * (seconds + 10)
+        last = told
 
 
 @pytest.mark.parametrize(
