@@ -130,7 +130,7 @@ class LibraryCall(_Call):
             self._knock()
             last += attempt == last and self.client.renew(self.device)
             attempt += 1
-        raise await self._silent([])
+        raise await self._silent(self.client.engine(self.device).strange(self.device))
 
     def _read(self, reply: "Reply | Any") -> Reply:
         if isinstance(reply, Reply):
@@ -161,7 +161,7 @@ class Engine:
         from pysnmp.proto.api import v2c
 
         self._v2c, self._config = v2c, config
-        self.asked: set[tuple[str, int]] = set()
+        self.asked: dict[tuple[str, int], str] = {}  # where is asked, and what came from there that is no answer
         self._engine, self._generator = SnmpEngine(), CommandGenerator(discoveryRetries=2)
         self._context = credentials.context
         self._targets: dict[tuple[str, int], str] = {}
@@ -181,6 +181,12 @@ class Engine:
             answer.set_result(_why(e))
         return answer
 
+    def strange(self, device: Device) -> list[str]:
+        """What came from there of late and could not be read; it is told once."""
+        where = device.address, device.port
+        said, self.asked[where] = self.asked.get(where, ""), ""
+        return [said] if said else []
+
     def close(self) -> None:
         self._engine.close_dispatcher()
 
@@ -199,7 +205,7 @@ class Engine:
         where = device.address, device.port
         if where not in self._targets:
             self._targets[where] = f"t{len(self._targets)}"
-            self.asked.add(where)
+            self.asked[where] = ""
             self._config.add_target_address(
                 self._engine, self._targets[where], self._domain, where, "ask", timeout=FORGOTTEN * 100, retryCount=0
             )
@@ -228,15 +234,20 @@ def _why(error: Exception) -> Any:
     return str(error) or type(error).__name__
 
 
-def _transport(six: bool, asked: set[tuple[str, int]]) -> tuple[Any, Any]:
+def _transport(six: bool, asked: dict[tuple[str, int], str]) -> tuple[Any, Any]:
     from pysnmp.carrier.asyncio.dgram import udp, udp6
 
     base = udp6.Udp6AsyncioTransport if six else udp.UdpAsyncioTransport
 
     class Transport(base):  # type: ignore[misc, valid-type]
         def datagram_received(self, datagram: bytes, transportAddress: Any) -> None:  # noqa: N803  (pysnmp's name)
-            if tuple(transportAddress)[:2] in asked:
-                super().datagram_received(datagram, transportAddress)
+            where = tuple(transportAddress)[:2]
+            if where not in asked:
+                return
+            try:
+                self._callback_function(self, transportAddress, datagram)
+            except Exception as e:  # noqa: BLE001  (what a device sends can make pysnmp raise anything: it is told where it was asked)
+                asked[where] = f"pysnmp can't read it: {e}"[:200]
 
     return (udp6 if six else udp).DOMAIN_NAME, Transport()
 
