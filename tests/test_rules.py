@@ -14,7 +14,6 @@ import pytest
 import yaml
 
 from agent.catalogue import catalogue
-from agent.snmp.metrics import SHIPPED
 from collectors import KINDS
 from tests.central.promtest import environment
 from tests.conftest import NEWER
@@ -112,7 +111,7 @@ def test_an_alert_keeps_its_site_and_is_tested_in_three_ways(file: Path, rule: d
 
 def test_metrics_in_rules_exist() -> None:
     """In expressions, and in what annotations ask for."""
-    known = set(catalogue(KINDS)) | set(SHIPPED) | FROM_INVENTORY | FROM_GATEWAY
+    known = set(catalogue(KINDS)) | FROM_INVENTORY | FROM_GATEWAY
     recorded = {rule["record"] for _, rule in RULES if "record" in rule} | FROM_WRAPPER
     for file, rule in RULES:
         for text in (rule["expr"], *rule.get("annotations", {}).values()):

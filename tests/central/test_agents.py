@@ -1,6 +1,9 @@
 """An office's file as it is rendered: the agent takes it, and it listens no wider than its centre needs."""
 
 import re
+import subprocess
+import sys
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,9 @@ from central import agents
 from central.inventory import load
 from central.target import Target
 from collectors import KINDS
+from tests.central.alertbench import free_port
+from tests.lab.netns import until
+from tests.snmp.snmpd import COMMUNITY, running
 
 ROOT = Path(__file__).parents[2]
 PULLED = """
@@ -117,3 +123,53 @@ def test_devices_become_tasks_that_ask_them_and_hear_them(tmp_path):
     assert (traps.listen, traps.senders) == ("0.0.0.0:162", {"router": "gateway", "ups": "192.0.2.9"})
     assert traps.credentials_files == {"router": "/etc/ronda/r.yaml", "ups": "/etc/ronda/u.yaml"}
     assert (syslog.listen, syslog.senders) == ("0.0.0.0:514", {"router": "gateway", "cctv": "192.0.2.11"})
+
+
+ASKED = """
+centre: {name: Pusat, url: "https://pusat.example.go.id:17664"}
+isps: {isp-a: {name: ISP A}}
+sites:
+  s:
+    {name: S, code: SSS, class: 24-jam, delivery: pull, address: "127.0.0.1:PORT",
+     uplinks: [{isp: isp-a, medium: fibre, mbps: 10, device: router, interface: lo}],
+     devices: {router: {address: "DEVICE", kind: router, credentials_file: CREDENTIALS}}}
+"""
+
+
+@pytest.mark.needs("snmpd")
+def test_a_device_of_the_inventory_is_asked_and_its_series_are_those_that_the_rules_join(tmp_path):
+    """A real agent with what is rendered, and a real snmpd whose loopback is an uplink: though virtual, it is shown."""
+    credentials = tmp_path / "snmp.yaml"
+    credentials.write_text(f'version: "2c"\ncommunity: {COMMUNITY}\n')
+    credentials.chmod(0o600)
+    with running(tmp_path / "snmpd") as device:
+        port = free_port()
+        said = {"PORT": str(port), "DEVICE": f"{device.address}:{device.port}", "CREDENTIALS": str(credentials)}
+        text = re.sub("|".join(said), lambda m: said[m[0]], ASKED)
+        (tmp_path / "inventory.yaml").write_text(text)
+        config = yaml.safe_load(agents.agent_file(load(tmp_path / "inventory.yaml"), "s"))
+        config["collectors"] = {"snmp": config["collectors"]["snmp"]}  # nothing else: no packet leaves this machine
+        (tmp_path / "agent.yaml").write_text(yaml.safe_dump(config))
+        command = [sys.executable, "-m", "agent", "run", "--config", str(tmp_path / "agent.yaml"), "--data-dir", str(tmp_path / "data")]
+        with (tmp_path / "log").open("wb") as log, subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log) as agent:
+            try:
+                until(lambda: _page(port) or agent.poll() is not None, 60, "the device's series are on the agent's page")
+                page = _page(port)
+            finally:
+                agent.terminate()
+    assert page["ronda_probe_success", "router", ""] == 1.0
+    assert page["ronda_snmp_interface_up", "router", "lo"] == page["ronda_snmp_interface_enabled", "router", "lo"] == 1.0
+    assert page["ronda_snmp_interface_receive_bytes_total", "router", "lo"] > 0
+
+
+def _page(port: int) -> dict[tuple[str, str, str], float]:
+    """The agent's series by name, task and interface, once the device has been asked."""
+    try:
+        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(f"http://127.0.0.1:{port}/metrics", timeout=5) as answer:
+            text = answer.read().decode()
+    except OSError:
+        return {}
+    if "ronda_snmp_interface_up{" not in text:
+        return {}
+    found = re.findall(r'^(\w+)\{([^}]*task="router"[^}]*)\} (\S+)$', text, re.MULTILINE)
+    return {(name, "router", (re.findall(r'interface="([^"]*)"', labels) or [""])[0]): float(value) for name, labels, value in found}
