@@ -6,6 +6,8 @@ BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.ronda-installed
 # Arguments passed on, e.g. `make test T=tests/agent/test_doctor.py`, `make run ARGS="--config my.yaml"`.
 T      ?=
+# Files of tests that run side by side in a whole run; most of them wait for real daemons.
+JOBS   ?= 2
 ARGS   ?=
 
 RULES      := $(filter-out %.test.yaml,$(wildcard alerts/rules/*.yaml))
@@ -31,7 +33,7 @@ up: install
 test: install
 	@sh .ci/packages tests
 	@sh .ci/newer $(VENV)/newer || true
-	@exec $(BIN)/python -m pytest $(T)
+	@exec $(BIN)/python -m pytest $(if $(T),$(T),-n $(JOBS) --dist loadfile)
 
 ## make install   the environment in .venv, with the command .venv/bin/ronda
 install: $(STAMP)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from central.target import Target, detect
 from tests.lab.netns import Lab, sweep
@@ -24,6 +25,10 @@ from tests.lab.office import Office
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 NEWER = Path(os.environ.get("RONDA_NEWER") or f"{sys.prefix}/newer")  # where `make test` has .ci/newer fetch to
 SBIN = ("/usr/local/sbin", "/usr/sbin", "/sbin")  # where Debian keeps nginx, dnsmasq and ip; not on an ordinary user's PATH
+
+
+settings.register_profile("ronda", deadline=None)  # no test asserts a time
+settings.load_profile("ronda")
 
 
 def pytest_configure(config: pytest.Config) -> None:
