@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol
 
 from agent.board import Board
 from agent.clock import Clock
-from agent.model import Concern, Event, Metric, Sample
+from agent.model import Concern, Event, Fact, Metric, Sample
 from agent.structure import Duration, Host, LabelName, LabelValue, Source, Text
 
 if TYPE_CHECKING:
@@ -120,6 +120,7 @@ class Kind:
     once:     async (config, env) -> dict for `ronda once` to print in full; None: the samples of one run are printed
     glance:   (samples) -> short text for the status page, e.g. "CPU 12 %"; None: the probe's duration
     concerns: (samples) -> the open findings that the page shows in red, of a kind with detectors
+    facts:    (samples) -> what the page says below the task's line; none: what it said before stays
     """
 
     name: str
@@ -133,6 +134,7 @@ class Kind:
     once: Callable[[Any, Env], Any] | None = None
     glance: Callable[[Sequence[Sample]], str] | None = None
     concerns: Callable[[Sequence[Sample]], tuple[Concern, ...]] | None = None
+    facts: Callable[[Sequence[Sample]], tuple[Fact, ...]] | None = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -98,6 +98,17 @@ class Histogram:
         yield Sample(metric, self._labels, running, "_count")
 
 
+class Fact(NamedTuple):
+    """A thing that the page says of a device below its line. `key`: of agent/texts.py FACTS; `text`: as it stands.
+
+    number: of `uptime` the seconds, of `log` and `trap` when `text` (a device) was last heard, wall clock seconds; 0: not yet
+    """
+
+    key: str
+    text: str = ""
+    number: float = 0.0
+
+
 class Concern(NamedTuple):
     """An open finding that somebody must look at, by its rule: since when (wall clock seconds), and how grave."""
 

@@ -6,12 +6,12 @@ config or a network is escaped. One task at a time: the loop has its turn in bet
 
 import asyncio
 import html
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from agent import rulewords, svg, texts
 from agent.diagnosis import Verdict
-from agent.model import Concern
+from agent.model import Concern, Fact
 from agent.status import Status
 from agent.texts import PAGE, Lang
 
@@ -22,6 +22,9 @@ REFRESH = 15  # seconds
 FULL_WITH_PICTURES = 1_200_000  # characters; from here on tasks are lines without a picture
 FULL = 1_700_000  # from here on they are only counted
 MOST_ALARMS = 20
+MOST_FACTS = 24  # of a task; of devices that were heard the last ones
+LASTING = ("name", "model", "version", "serial")  # facts that are true of a device that is silent now
+MARKED = ("capped",)
 STALE_RUNS = 3  # intervals without a look after which the age is marked
 
 
@@ -45,15 +48,16 @@ def _worst_first(status: Status) -> tuple[int, str, str]:
     return 0 if status.concerns else texts.TASK_STATES[status.state].rank, status.kind, status.task
 
 
-async def _items(statuses: Iterable[Status], lang: Lang, now: float, zone: str) -> tuple[dict[str, str], int]:
+async def _items(statuses: Sequence[Status], lang: Lang, now: float, zone: str) -> tuple[dict[str, str], int]:
     """(task → its list item, how many are left out)."""
     items: dict[str, str] = {}
+    heard = _heard(statuses)
     size = left = 0
     for status in statuses:
         if size >= FULL:
             left += 1
             continue
-        items[status.task] = _item(status, lang, now, zone, drawn=size < FULL_WITH_PICTURES)
+        items[status.task] = _item(status, heard, lang, now, zone, drawn=size < FULL_WITH_PICTURES)
         size += len(items[status.task].encode("utf-8", "replace"))
         await asyncio.sleep(0)
     return items, left
@@ -79,7 +83,7 @@ def _group(kind: str, statuses: Sequence[Status], items: dict[str, str], lang: L
     return f'<section><h3>{html.escape(title)} <span class="soft">{html.escape(tally)}</span></h3><ul>{shown}</ul></section>'
 
 
-def _item(status: Status, lang: Lang, now: float, zone: str, *, drawn: bool) -> str:
+def _item(status: Status, heard: "Heard", lang: Lang, now: float, zone: str, *, drawn: bool) -> str:
     alarm = bool(status.concerns) and status.state == "ok"  # what isn't seen at all is said first
     mark = texts.Mark("⚠", PAGE["alarm"], 0) if alarm else texts.TASK_STATES[status.state]
     drawing, highest = _drawing(status, lang, now) if drawn else ("", "")
@@ -88,7 +92,7 @@ def _item(status: Status, lang: Lang, now: float, zone: str, *, drawn: bool) -> 
         f"{html.escape(mark.word.of(lang))}</span> <b>{_cut(_name(status, lang), 120)}</b>"
         f"<small>{_cut(_roles(status, lang), 160)}</small></div>"
         f'<div class="how"><span class="value">{_cut(_value(status, lang), 120)}</span>'
-        f"{_age(status, lang, now)}{highest}</div>{_why(status, lang, now, zone)}{drawing}</li>"
+        f"{_age(status, lang, now)}{highest}</div>{_why(status, lang, now, zone)}{_facts(status, heard, lang, now)}{drawing}</li>"
     )
 
 
@@ -98,15 +102,22 @@ def _cut(text: str, length: int) -> str:
 
 
 def _name(status: Status, lang: Lang) -> str:
-    if status.target == "gateway":
-        return PAGE["gateway"].of(lang)
-    return status.target or status.task
+    return status.task if _named(status) else _target(status, lang) or status.task
+
+
+def _named(status: Status) -> bool:
+    """Whether people call it by its name: a device of the config; others are their target."""
+    return status.kind == "snmp" and status.task not in (status.target, f"snmp:{status.target}")
+
+
+def _target(status: Status, lang: Lang) -> str:
+    return PAGE["gateway"].of(lang) if status.target == "gateway" else status.target
 
 
 def _roles(status: Status, lang: Lang) -> str:
     """What else tells this task from its neighbours: its name, where that says more than kind and target, labels, a stretched interval."""
     plain = (status.kind, status.target, f"{status.kind}:{status.target}")
-    name = [] if status.task in plain else [status.task]
+    name = [_target(status, lang)] if _named(status) else [] if status.task in plain else [status.task]
     labels = [f"{k}={v}" for k, v in status.labels.items() if k not in ("task", "kind", "target")]
     slower = [f"{PAGE['stretched'].of(lang)} {texts.age(status.interval, lang)}"] if status.stretched else []
     return " · ".join([*name, *labels, *slower])
@@ -126,7 +137,7 @@ def _age(status: Status, lang: Lang, now: float) -> str:
         return f"<small>{html.escape(PAGE['never'].of(lang))}</small>"
     elapsed = now - status.at
     late = status.interval > 0 and elapsed > STALE_RUNS * status.interval + 5
-    said = f"{PAGE['looked'].of(lang)} {texts.age(elapsed, lang)} {'lalu' if lang == 'id' else 'ago'}"
+    said = f"{PAGE['looked'].of(lang)} {texts.age(elapsed, lang)} {PAGE['ago'].of(lang)}"
     if late:
         return f'<small class="late">△ {html.escape(said)}, {html.escape(PAGE["late"].of(lang))}</small>'
     return f"<small>{html.escape(said)}</small>"
@@ -142,6 +153,40 @@ def _why(status: Status, lang: Lang, now: float, zone: str) -> str:
     detail = status.detail if status.detail not in ("", status.reason, said) else ""
     shown = " · ".join(html.escape(s) for s in (said, begun) if s)
     return f'<p class="why">{shown}{f"<small>{_cut(detail, 300)}</small>" if detail else ""}</p>'
+
+
+Heard = Mapping[str, Sequence[Fact]]
+
+
+def _heard(statuses: Iterable[Status]) -> Heard:
+    """By device: when its logs and traps were last heard, of all tasks that listen to it."""
+    found: dict[str, list[Fact]] = {}
+    for fact in (fact for status in statuses for fact in status.facts if fact.key in ("log", "trap")):
+        found.setdefault(fact.text, []).append(fact)
+    return found
+
+
+def _facts(status: Status, heard: Heard, lang: Lang, now: float) -> str:
+    """Who a device is, which of its ports are down, when it was last heard. Of a silent one: who it is."""
+    lasting = [fact for fact in status.facts if status.reached or fact.key in LASTING or fact.key in ("log", "trap")]
+    shown = [_fact(status, fact, lang, now) for fact in (*lasting, *heard.get(status.task, ()))]
+    kept = [fact for fact in shown if fact]
+    more = f"<span>+{len(kept) - MOST_FACTS}</span>" if len(kept) > MOST_FACTS else ""
+    return f'<p class="facts">{" ".join(kept[:MOST_FACTS])}{more}</p>' if kept else ""
+
+
+def _fact(status: Status, fact: Fact, lang: Lang, now: float) -> str:
+    """Empty where the line says it already."""
+    called, said = texts.FACTS[fact.key].of(lang), fact.text
+    if fact.key == "uptime":
+        said = texts.age(fact.number, lang)
+    elif fact.key in ("log", "trap"):
+        called = called if fact.text == status.task else fact.text
+        said = f"{texts.age(now - fact.number, lang)} {PAGE['ago'].of(lang)}" if fact.number else PAGE["unheard"].of(lang)
+    elif said in (status.task, _value(status, lang).split(" · ")[0]):
+        return ""
+    mark = ' class="late"' if fact.key in MARKED else ""
+    return f"<span{mark}>{_cut(called, 64)} <b>{_cut(said, 160)}</b></span>"
 
 
 def _drawing(status: Status, lang: Lang, now: float) -> tuple[str, str]:
@@ -269,6 +314,8 @@ display:grid;grid-template-columns:minmax(0,1fr) minmax(7rem,auto) 15rem;gap:.1r
 .ok .state{color:var(--ok)}.down .state{color:var(--bad)}.blind .state,.unknown .state{color:var(--none)}.checking .state,
 .late{color:var(--warn)}
 li.down{border-left:.35rem solid var(--bad)!important}li.blind{border-left:.35rem solid var(--none)!important}
+.facts{grid-column:1/-1;margin:0;font-size:.86em;color:var(--soft)}.facts span{display:inline-block;margin-right:.9rem}
+.facts b{font-weight:500;color:var(--ink)}.facts .late b{color:var(--warn)}
 .why{grid-column:1/3;grid-row:2;margin:0}.why small{display:block}
 svg{grid-column:3;grid-row:1/span 2;width:100%;height:40px;display:block}
 svg .bed{fill:var(--bed)}svg .ok{fill:var(--ok)}svg .down{fill:var(--bad)}svg .blind{fill:var(--warn)}

@@ -412,6 +412,8 @@ class Scheduler:
             task.status.text = task.kind.glance(samples)
         if task.kind.concerns and samples:
             task.status.concerns = task.kind.concerns(samples)
+        if task.kind.facts and samples:
+            task.status.facts = task.kind.facts(samples) or task.status.facts
         self._write(Batch(task.name, task.labels, now, samples, events))
 
     def _spend(self, task: Task, traffic: Traffic) -> None:

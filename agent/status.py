@@ -8,7 +8,7 @@ from array import array
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from agent.model import Concern
+from agent.model import Concern, Fact
 
 HISTORY_MINUTES = 360
 
@@ -30,6 +30,7 @@ class Status:
     value: float | None = None
     text: str = ""  # a watcher's or host's glance
     concerns: tuple[Concern, ...] = ()  # of detectors
+    facts: tuple[Fact, ...] = ()  # who a device is and how its ports are; the last known while it is silent
     reason: str = ""  # of the last failure, while it lasts
     detail: str = ""  # for people, may hold addresses: never a label
     interval: float = 15.0

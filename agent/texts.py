@@ -363,6 +363,7 @@ PAGE = {
     "none": Text("Belum ada yang dipantau.", "Nothing is watched yet."),
     "more": Text("lagi tidak ditampilkan; semuanya ada di /metrics", "more are not shown; /metrics has them all"),
     "looked": Text("dilihat", "looked at"),
+    "ago": Text("lalu", "ago"),
     "never": Text("belum pernah dilihat", "never looked at"),
     "last": Text("terakhir", "last"),
     "late": Text("lewat waktunya", "overdue"),
@@ -377,6 +378,21 @@ PAGE = {
     "alarms": Text("Kejadian keamanan yang terbuka di sini", "Open security events here"),
     "look": Text("lihat di kotak ini, lalu ikuti langkah di runbook-nya", "look on this box, then follow its runbook"),
     "gateway": Text("gateway (router kantor)", "gateway (office router)"),
+    "unheard": Text("belum ada sejak Ronda dinyalakan", "none since Ronda was started"),
+}
+
+# Below the line of a device. `log`, `trap`: when it was last heard; on the line of the kind itself its name stands in their place.
+FACTS = {
+    "name": Text("Nama", "Name"),
+    "model": Text("Model", "Model"),
+    "version": Text("Versi", "Version"),
+    "serial": Text("No. seri", "Serial"),
+    "uptime": Text("Menyala", "Up for"),
+    "profiles": Text("Dibaca dengan", "Read by"),
+    "down": Text("Port mati", "Ports down"),
+    "capped": Text("Angka tidak muat", "Series left out"),
+    "log": Text("Log terakhir", "Last log"),
+    "trap": Text("Trap terakhir", "Last trap"),
 }
 
 LAN = {

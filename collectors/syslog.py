@@ -30,7 +30,7 @@ from agent.detect.patrol import Patrol
 from agent.detect.router import RouterSilent
 from agent.detect.table import SYSLOG
 from agent.devicelog import REASONS, Receiver
-from agent.model import Event, Metric, Sample
+from agent.model import Event, Fact, Metric, Sample
 from agent.sockets import parse_address
 from agent.structure import IpAddress, Listen, Scalar, Slug, parse_ip
 from agent.wire import rfc3164
@@ -237,8 +237,15 @@ def glance(samples: Sequence[Sample]) -> str:
     return f"{heard} dari {senders} perangkat terdengar, {f'{active:.0f} temuan' if active else 'tidak ada temuan'}"
 
 
+def facts(samples: Sequence[Sample]) -> tuple[Fact, ...]:
+    """Who was heard, the last one first; who never was, last of all."""
+    last = {s.labels[0]: s.value for s in samples if s.metric is LAST}
+    every = [s.labels[0] for s in samples if s.metric is MESSAGES]
+    return tuple(Fact("log", name, last.get(name, 0.0)) for name in sorted(every, key=lambda name: -last.get(name, 0.0)))
+
+
 def build(config: Config, env: Env) -> Watcher:
     return SyslogWatcher(config, env)
 
 
-KIND = Kind(name="syslog", config=Config, metrics=METRICS, build=build, events=RULES, glance=glance, concerns=concerns)
+KIND = Kind(name="syslog", config=Config, metrics=METRICS, build=build, events=RULES, glance=glance, concerns=concerns, facts=facts)

@@ -33,7 +33,7 @@ from agent.detect.concerns import concerns
 from agent.detect.model import Table, Vouched
 from agent.detect.patrol import Patrol
 from agent.detect.table import TRAPS
-from agent.model import Event, Metric, Sample
+from agent.model import Event, Fact, Metric, Sample
 from agent.snmp import usm
 from agent.snmp.notifications import MAX_BOOTS, NAMES, OTHER, Engine, Notification
 from agent.snmp.receiver import REASONS, Receiver, Whom
@@ -60,7 +60,8 @@ REFUSED = Metric(
     "counter", ("reason",),
 )  # fmt: skip
 UNTOLD = Metric("ronda_traps_untold_total", "Notifications that were heard and have no event of their own: too many.", "counter")
-METRICS = (RECEIVED, REFUSED, UNTOLD, *patrol.METRICS, *cases.METRICS)
+LAST = Metric("ronda_traps_last_timestamp_seconds", "When a device last sent one; absent until it does.", labels=("sender",))
+METRICS = (RECEIVED, REFUSED, UNTOLD, LAST, *patrol.METRICS, *cases.METRICS)
 RULES = tuple(make(Vouched()).rule.name for make in TRAPS)
 EVENTS = ("trap", "trap_refused", *RULES)
 
@@ -229,6 +230,7 @@ class TrapsWatcher:
         self._config, self._env = config, env
         self.received = collections.Counter(dict.fromkeys((*NAMES, OTHER), 0))
         self.refused = collections.Counter(dict.fromkeys(REASONS, 0))
+        self.last: dict[str, float] = {}
         self._telling = Telling(env.clock.monotonic())
         self._senders: Mapping[str, str] = {}
         self._senders_due = -math.inf
@@ -275,6 +277,7 @@ class TrapsWatcher:
 
     def _hear(self, patrol_: Patrol, device: str, said: Notification) -> None:
         self.received[said.name] += 1
+        self.last[device] = self._env.clock.now()
         names = self._env.board.of(seen.Interfaces).get(device)
         about = said.about or (names[1].names.get(said.port, "") if names else "") or (str(said.port) if said.port >= 0 else "")
         trap = seen.Trap(device, said.name, about, text_of(said.oid), said.source)
@@ -299,6 +302,8 @@ class TrapsWatcher:
         for reason, n in self.refused.items():
             yield REFUSED(n, reason)
         yield UNTOLD(self._telling.untold)
+        for sender, at in self.last.items():
+            yield LAST(at, sender)
 
 
 def addresses(config: Config, env: Env) -> dict[str, str]:
@@ -350,8 +355,16 @@ def glance(samples: Sequence[Sample]) -> str:
     return f"{heard:.0f} kabar, {f'{active:.0f} temuan' if active else 'tidak ada temuan'}"
 
 
+def facts(samples: Sequence[Sample]) -> tuple[Fact, ...]:
+    """Who was heard, the last one first."""
+    last = sorted((s for s in samples if s.metric is LAST), key=lambda s: -s.value)
+    return tuple(Fact("trap", s.labels[0], s.value) for s in last)
+
+
 def build(config: Config, env: Env) -> Watcher:
     return TrapsWatcher(config, env)
 
 
-KIND = Kind(name="traps", config=Config, metrics=METRICS, build=build, events=EVENTS, once=once, glance=glance, concerns=concerns)
+KIND = Kind(
+    name="traps", config=Config, metrics=METRICS, build=build, events=EVENTS, once=once, glance=glance, concerns=concerns, facts=facts
+)

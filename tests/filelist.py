@@ -10,6 +10,7 @@ HEADS = {
     "agent": "The frame",
     "agent/wire": "Codecs, bytes ↔ dataclasses, no I/O",
     "agent/capture": "The small privileged process, and what reads from it",
+    "agent/snmp": "Devices asked and heard by SNMP",
     "agent/detect": "Detectors: pure functions of observation, time and state",
     "collectors": "What can be observed; `collectors/__init__.py` is the table",
     "central": "The centre",

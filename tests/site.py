@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from agent.diagnosis import Verdict
+from agent.model import Fact
 from agent.status import Status
 
 NOW = 1_795_460_820.0  # 2026-11-24 02:07 WIB
@@ -40,6 +41,36 @@ def many() -> list[Status]:
         with_history(status("dns:192.0.2.53/dukcapil.example.go.id/A", "dns", target="192.0.2.53", value=0.0031)),
         status("link", "link", "blind", reason="", detail="netlink: permission denied", value=None, text="eth0 naik 1 Gbit/s"),
         with_history(status("host", "host", value=None, text="CPU 12 %, memori 41 %, 48 °C", at=NOW - 400)),
+    ]
+
+
+def devices() -> list[Status]:
+    """A router that is well, a switch with a port down and more series than fit, a UPS that is silent, and what hears them."""
+    router = (
+        Fact("name", "router-dukcapil"), Fact("model", "RB750Gr3"), Fact("version", "7.12.1"), Fact("serial", "HEX0812AB"),
+        Fact("uptime", number=1_062_000.0), Fact("profiles", "arp, bridge, ether, interfaces, mikrotik-health, system"),
+    )  # fmt: skip
+    switch = (
+        Fact("model", "SG2428P"), Fact("uptime", number=7500.0), Fact("profiles", "bridge, ether, interfaces, system"),
+        Fact("down", "gigabitEthernet 1/0/3, gigabitEthernet 1/0/17 +2"), Fact("capped", "23"),
+    )  # fmt: skip
+    ups = (Fact("name", "ups"), Fact("model", "Smart-UPS 1500"), Fact("serial", "AS0812"), Fact("uptime", number=60.0), Fact("capped", "1"))
+    well = {"reached": True}
+    heard = (Fact("log", "router", NOW - 125), Fact("log", "switch-1", 0.0))
+    return [
+        with_history(status("router", "snmp", target="gateway", value=0.21, text="RB750Gr3 · 5 dari 5 port hidup", **well, facts=router)),
+        status(
+            "switch-1",
+            "snmp",
+            target="192.0.2.2",
+            text="SG2428P · 20 dari 24 port hidup",
+            reached=True,
+            facts=switch,
+            labels={"lantai": "2"},
+        ),
+        status("ups", "snmp", "down", target="192.0.2.5", reason="timeout", detail="192.0.2.5 port 161, 20 s: no answer", facts=ups),
+        status("syslog", "syslog", value=None, text="1 dari 2 perangkat terdengar, tidak ada temuan", **well, facts=heard),
+        status("traps", "traps", value=None, text="1 kabar, tidak ada temuan", **well, facts=(Fact("trap", "ups", NOW - 400_000),)),
     ]
 
 

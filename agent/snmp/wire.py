@@ -4,10 +4,14 @@ Law: nothing of a library's types passes here, so another client can take its pl
 bounded in all it does: a device that answers for ever, backwards or nonsense costs one error and no more.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Literal, NamedTuple, Protocol, TypeAlias
 
 from agent.collector import Failure
+from agent.sockets import parse_address
+
+PORT = 161
 
 Oid: TypeAlias = tuple[int, ...]
 Kind: TypeAlias = Literal["integer", "string", "oid", "address", "counter32", "gauge32", "timeticks", "opaque", "counter64"]
@@ -94,3 +98,13 @@ def parse_oid(text: str) -> Oid:
 
 def text_of(oid: Oid) -> str:
     return ".".join(map(str, oid))
+
+
+def split(target: str) -> tuple[str, int]:
+    """`host`, `host:port`, `gateway`, an IPv6 address alone or `[address]:port` → host and port. Raises ValueError."""
+    if parse_address(target):
+        return target, PORT
+    m = re.fullmatch(r"(?:\[([0-9A-Fa-f:.]+(?:%[\w.-]+)?)\]|([^\s/@?#\[\]:]{1,253}))(?::(\d{1,5}))?", target, re.ASCII)
+    if not m or not 0 < int(m[3] or PORT) < 65536:
+        raise ValueError
+    return m[1] or m[2], int(m[3] or PORT)

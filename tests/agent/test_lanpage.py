@@ -7,7 +7,7 @@ import pytest
 from agent import texts
 from agent.diagnosis import CAUSES, SITE_STATES, Verdict
 from agent.lanpage import Note, render
-from tests.site import NOW, FakeSite, cut_off
+from tests.site import NOW, FakeSite, cut_off, devices
 
 JARGON = re.compile(
     r"\b(target|endpoint|latency|latensi|packet|paket|inhibit|scrape|gateway|ping|icmp|tcp|http|dns|tls|ip|anchor|jangkar|agent)\b",
@@ -75,7 +75,8 @@ def test_incident_since_and_phone_are_there():
 
 
 def test_evidence_and_devices_are_not_shown():
-    text = page(cut_off())
+    text = page(cut_off(), tasks=devices())
+    assert not re.search("RB750|router-dukcapil|switch-1|Port mati|SNMP|192", text)
     assert "jangkar" not in text
     assert "203.0.113.10" not in text
 

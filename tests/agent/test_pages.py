@@ -10,10 +10,10 @@ import pytest
 from agent import svg, texts
 from agent.collector import REASONS
 from agent.diagnosis import CAUSES, SITE_STATES, Verdict
-from agent.model import Concern
+from agent.model import Concern, Fact
 from agent.pages import render
 from collectors import KINDS
-from tests.site import NOW, FakeSite, cut_off, status, with_history
+from tests.site import NOW, FakeSite, cut_off, devices, many, status, with_history
 
 EVIL = "<script>alert(1)</script>\"><img src=http://evil.example/x onerror=alert(1)>'&"
 
@@ -163,6 +163,53 @@ def test_an_open_finding_is_not_green_says_what_since_when_and_what_to_do_and_na
     assert "&lt;b&gt;" in page(FakeSite(tasks=[many]))
 
 
+def items(text: str) -> list[str]:
+    """The text of each task's item."""
+    return [Tags(item).text for item in re.findall(r"<li class.*?</li>", text)]
+
+
+def of(text: str, *words: str) -> str:
+    [found] = [item for item in items(text) if all(word in item for word in words)]
+    return found
+
+
+def test_who_a_device_is_which_ports_are_down_and_when_it_was_heard():
+    text = page(FakeSite(tasks=devices()))
+    router = of(text, "RB750Gr3")
+    assert "Nama router-dukcapil Versi 7.12.1 No. seri HEX0812AB Menyala 12 hari Dibaca dengan arp, bridge," in router
+    assert "Log terakhir 2 mnt lalu" in router
+    assert router.count("RB750Gr3") == 1, "its line says it already"
+    switch = of(text, "SG2428P")
+    assert "Port mati gigabitEthernet 1/0/3, gigabitEthernet 1/0/17 +2 Angka tidak muat 23" in switch
+    assert "Log terakhir belum ada sejak Ronda dinyalakan" in switch
+    assert "router 2 mnt lalu switch-1 belum ada sejak Ronda dinyalakan" in of(text, "1 dari 2 perangkat terdengar")
+    assert "ups 4 hari lalu" in of(text, "1 kabar")
+    english = page(FakeSite(tasks=devices()), "en")
+    assert "Ports down" in of(english, "SG2428P")
+    assert "Last log 2 min ago" in of(english, "RB750Gr3")
+
+
+def test_of_a_silent_device_it_says_who_it_is_and_nothing_that_was():
+    ups = of(page(FakeSite(tasks=devices())), "192.0.2.5", "MATI")
+    assert "Model Smart-UPS 1500 No. seri AS0812 Trap terakhir 4 hari lalu" in ups
+    assert "Menyala" not in ups
+    assert "Angka tidak muat" not in ups
+
+
+def test_what_a_device_says_of_itself_is_escaped_and_bounded():
+    facts = tuple(Fact(key, EVIL * 200, 1.0) for key in texts.FACTS for _ in range(9))
+    text = page(FakeSite(tasks=[status("x", "snmp", reached=True, facts=facts)]))
+    assert "<script" not in text
+    assert Tags(text).open == []
+    assert len(text) < len(page(FakeSite(tasks=[]))) + 20_000
+
+
+def test_a_device_weighs_little():
+    plain = page(FakeSite(tasks=many()))
+    added = len(page(FakeSite(tasks=[*many(), *devices()]))) - len(plain)
+    assert added < 8_000, "five of them, one with a picture"
+
+
 def test_problems_are_shown_and_bounded():
     text = Tags(page(FakeSite(problems=[f"masalah {i}" for i in range(30)]))).text
     assert "masalah 0" in text
@@ -182,7 +229,7 @@ def test_every_state_reason_cause_and_kind_has_words_in_both_languages():
     assert set(texts.CAUSES) == set(CAUSES)
     assert set(texts.SITE_STATES) == set(SITE_STATES)
     assert set(texts.KINDS) >= set(KINDS)
-    for text in (*texts.REASONS.values(), *texts.KINDS.values(), *texts.PAGE.values(), *texts.LAN.values()):
+    for text in (*texts.REASONS.values(), *texts.KINDS.values(), *texts.PAGE.values(), *texts.FACTS.values(), *texts.LAN.values()):
         assert text.id
         assert text.en
 

@@ -19,7 +19,7 @@ from agent.diagnosis import CAUSES, Verdict
 from agent.web import AdminServer, LanServer
 from tests.conftest import BROWSERS
 from tests.fakes import closing
-from tests.site import NOW, FakeSite, cut_off, many, status
+from tests.site import NOW, FakeSite, cut_off, devices, many, status
 
 pytestmark = pytest.mark.browser
 
@@ -149,7 +149,7 @@ def evil() -> str:
 
 
 def full_site() -> FakeSite:
-    tasks = [*many(), status(evil(), "http", "down", target=evil(), reason="body", detail=evil() * 5, labels={"role": evil()})]
+    tasks = [*many(), *devices(), status(evil(), "http", "down", target=evil(), reason="body", detail=evil() * 5, labels={"role": evil()})]
     return FakeSite(tasks=tasks, held=cut_off(), problems=["/var/lib/ronda can't be written: read-only file system", evil()])
 
 

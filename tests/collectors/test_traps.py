@@ -159,6 +159,7 @@ async def test_traps_of_every_version_are_events_and_counted(tmp_path: Path) -> 
         await it.turns(15.0)
         for name in (*NAMES, "other"):
             assert it.value("ronda_traps_received_total", name) == (name not in ("egp_neighbour_loss", "other"))
+        assert it.value("ronda_traps_last_timestamp_seconds", "router") > 0
         assert sum(it.watcher.refused.values()) == 0
         assert {s.value for s in it.picture if s.metric is patrol.COVERAGE} == {1.0}
 
