@@ -9,7 +9,9 @@ import re
 import socket
 import zoneinfo
 from collections.abc import Iterable, Mapping
+from functools import partial
 from pathlib import Path
+from types import GenericAlias
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_type_hints
 
 import yaml
@@ -17,7 +19,7 @@ import yaml
 from agent.collector import Kind, TaskConfig
 from agent.httpclient import BasicAuth, Url, parse_url
 from agent.sockets import parse_address
-from agent.structure import ConfigError, Listen, Scalar, Size, Slug, Text, load, loads
+from agent.structure import ConfigError, Later, Listen, Scalar, Size, Slug, Text, load, loads
 from agent.tls import ClientTls, File
 
 MAX_TASKS = 2000
@@ -175,7 +177,7 @@ class AgentConfig:
     push: PushConfig | None = None
     events: EventsConfig | None = None
     collectors: Any = None
-    own_labels: ClassVar[Mapping[str, frozenset[str]]] = {}  # by kind: those of its metrics
+    kinds: ClassVar[Mapping[str, Kind]] = {}
 
     def problems(self) -> Iterable[tuple[str, str]]:
         seen: dict[str, str] = {}
@@ -189,7 +191,7 @@ class AgentConfig:
                 if twin != where:
                     yield where, f"would have the same series as {twin}; leave one of them out, or give them different `labels`"
             seen.setdefault(name, where)
-            for label in self.own_labels.get(kind, frozenset()).intersection(task.labels):
+            for label in _own_labels(self.kinds[kind]).intersection(task.labels) if task.labels else ():
                 yield f"{where}.labels.{label}", f"is a name that the metrics of {kind} use themselves"
         if len(seen) > MAX_TASKS:
             yield "collectors", f"has {len(seen)} tasks; an agent takes at most {MAX_TASKS}"
@@ -229,9 +231,18 @@ def task_name(kind: str, task: TaskConfig) -> str:
     return task.name or (f"{kind}:{identity}" if identity else kind)
 
 
+def _own_labels(kind: Kind) -> frozenset[str]:
+    """Those of its metrics."""
+    return frozenset(label for metric in kind.metrics for label in metric.labels)
+
+
+def _configs(kinds: Mapping[str, Kind], name: str) -> Any:
+    return GenericAlias(list, (kinds[name].config,))
+
+
 def schema(kinds: Mapping[str, Kind]) -> type[AgentConfig]:
-    """AgentConfig with a field in `collectors` for each kind."""
-    fields: list[Any] = [(k.name, list[k.config], dataclasses.field(default_factory=list)) for k in kinds.values()]  # type: ignore[name-defined]
+    """AgentConfig with a field in `collectors` for each kind; a kind is looked up when a file has tasks of it."""
+    fields: list[Any] = [(name, Later(partial(_configs, kinds, name)), dataclasses.field(default_factory=list)) for name in kinds]
     collectors = dataclasses.make_dataclass("Collectors", fields, frozen=True, kw_only=True)
     return dataclasses.make_dataclass(
         "AgentFile",
@@ -239,10 +250,7 @@ def schema(kinds: Mapping[str, Kind]) -> type[AgentConfig]:
         bases=(AgentConfig,),
         frozen=True,
         kw_only=True,
-        namespace={
-            "__doc__": AgentConfig.__doc__,
-            "own_labels": {k.name: frozenset(label for m in k.metrics for label in m.labels) for k in kinds.values()},
-        },
+        namespace={"__doc__": AgentConfig.__doc__, "kinds": kinds},
     )
 
 

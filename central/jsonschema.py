@@ -14,7 +14,7 @@ import types
 import typing
 from typing import Annotated, Any, Literal
 
-from agent.structure import Scalar
+from agent.structure import Later, Scalar
 from central.calendars import Year, YearDays
 from central.inventory import InventoryFile
 
@@ -43,6 +43,8 @@ def schema_command(args: argparse.Namespace) -> int:
 
 def _of(kind: Any, parts: dict[str, Any]) -> dict[str, Any]:
     """The schema of a type; dataclasses become parts that are referred to by name."""
+    if isinstance(kind, Later):
+        return _of(kind.schema(), parts)
     if own := getattr(kind, "json_schema", None):
         made: dict[str, Any] = own()
         return made
