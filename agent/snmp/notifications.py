@@ -10,6 +10,7 @@ that takes the password. Informs need no such thing: there it is our own engine,
 
 import collections
 import hmac
+import itertools
 from typing import Literal, NamedTuple, TypeAlias
 
 from agent.snmp import ber, usm
@@ -36,6 +37,7 @@ WINDOW = 150  # seconds (RFC 3414 section 2.2.3)
 MAX_BOOTS = (1 << 31) - 1
 MAX_MESSAGE = 8192
 MAX_ENGINES, MAX_INFORMS, INFORM_AGAIN = 8, 64, 60.0
+MAX_VALUES = 64  # of one notification that are looked at: devices send a dozen, and a thousand would cost 2 ms
 TEXT = 64  # characters of a name that a device gives
 
 
@@ -99,14 +101,17 @@ class _Pdu(NamedTuple):
 
 
 class Door:
-    """One sender's: what he must know to be heard. `user` is usm.user(credentials) for v3; engine_id: the sender's, b"": any that fits."""
+    """One sender's: what he must know to be heard. `user` is usm.user(credentials) for v3; engine_id: the sender's, b"": any that fits.
 
-    def __init__(self, credentials: Credentials, us: Engine, user: usm.User | None = None, engine_id: bytes = b"") -> None:
+    salt: where ours begin; another for each door, since several may answer with one key (RFC 3826 section 3.1.2.1: never the same twice)
+    """
+
+    def __init__(self, credentials: Credentials, us: Engine, user: usm.User | None = None, engine_id: bytes = b"", salt: int = 0) -> None:
         self._community = credentials.community.encode()
         self._user, self._us, self._pinned = user, us, engine_id
         self._times: collections.OrderedDict[bytes, tuple[int, int, float]] = collections.OrderedDict()  # boots, seconds, when that was
         self._informs: collections.OrderedDict[tuple[int, Oid], float] = collections.OrderedDict()
-        self._salt = us.boots << 32
+        self._salt = salt
         self.reports = 0
 
     def hear(self, raw: bytes, at: float) -> Answer:
@@ -229,8 +234,8 @@ class Door:
         seconds, salt = us.seconds(at), b""
         data = ber.element(SEQUENCE, scoped)
         if flags & PRIVATE:
-            self._salt += 1
-            salt = (self._salt & (1 << 64) - 1).to_bytes(8, "big")
+            self._salt = self._salt + 1 & (1 << 64) - 1
+            salt = self._salt.to_bytes(8, "big")
             data = ber.string(usm.encipher(who, us.id, us.boots, seconds, salt, data))
         size = usm.DIGESTS[who.auth] if flags & AUTH else 0
         head = ber.element(
@@ -319,18 +324,23 @@ def _trap1(pdu: Element) -> Notification:
     if not 0 <= generic <= 6:
         raise Malformed("a kind of trap that there isn't")
     oid = (*SNMP_TRAPS, generic + 1) if generic < 6 else (*enterprise, 0, specific)  # RFC 3584 section 3.1
-    return _said("1", oid, ticks, dict(ber.varbinds(listed)))
+    return _said("1", oid, ticks, _values(listed))
 
 
 def _trap2(pdu: _Pdu, version: Literal["2c", "3"]) -> Notification:
     if pdu.tag not in (TRAP2, INFORM):
         raise Malformed("a message that is no notification")
-    found = dict(ber.varbinds(pdu.listed))
+    found = _values(pdu.listed)
     oid, ticks = found.get(TRAP_OID), found.get(UPTIME)
     if oid is None or not isinstance(oid.value, tuple):
         raise Malformed("a notification that doesn't say of what")
     uptime = ticks.value if ticks and isinstance(ticks.value, int) else -100
     return _said(version, oid.value, uptime, found)._replace(inform=pdu.tag == INFORM)
+
+
+def _values(listed: Element) -> dict[Oid, Value]:
+    """The first MAX_VALUES of them: what tells which notification it is stands in front (RFC 3416 section 4.2.6)."""
+    return dict(itertools.islice(ber.varbinds(listed), MAX_VALUES))
 
 
 def _said(version: Literal["1", "2c", "3"], oid: Oid, ticks: int, found: dict[Oid, Value]) -> Notification:

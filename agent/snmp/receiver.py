@@ -8,6 +8,7 @@ share; what the kernel threw away meanwhile is counted too. Answers go to sender
 import asyncio
 import contextlib
 import logging
+import secrets
 import socket
 import sys
 from collections.abc import Callable, Mapping
@@ -65,7 +66,7 @@ class Receiver:
 
     def admit(self, whom: Mapping[str, Whom]) -> None:
         """From now on senders show so that they may speak."""
-        self._doors = {name: Door(who.credentials, self._us, who.user, who.engine) for name, who in whom.items()}
+        self._doors = {n: Door(who.credentials, self._us, who.user, who.engine, secrets.randbits(64)) for n, who in whom.items()}
 
     def close(self) -> None:
         if self._resume:

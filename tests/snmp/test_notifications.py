@@ -3,6 +3,7 @@
 Law: senders are net-snmp's, over loopback; clocks are numbers.
 """
 
+import asyncio
 import io
 import socket
 from collections.abc import Iterator
@@ -11,11 +12,13 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from agent.snmp import ber, usm
+from agent.snmp import ber, messages, usm
 from agent.snmp.notifications import MAX_BOOTS, NAMES, Door, Engine, Notification, Refused
+from agent.snmp.receiver import Receiver, Whom
 from agent.snmp.wire import Credentials, parse_oid
 from agent.wire import pcap
 from tests.detect.player import CORPUS
+from tests.fakes import FakeClock
 from tests.fuzz import broken, fuzz
 from tests.snmp import senders
 from tests.snmp.snmpd import USERS
@@ -214,6 +217,62 @@ def test_every_beginning_of_a_message_is_refused(here: socket.socket, tmp_path: 
         raw = sent(here, tmp_path, who, senders.DOWN, *senders.ETHER1)
         assert {reason(door(who), raw[:n]) for n in range(len(raw))} == {"malformed"}
         assert reason(door(who), raw + b"\0") == "malformed"
+
+
+def test_of_a_notification_with_a_thousand_values_the_first_are_looked_at() -> None:
+    """What devices send has a dozen; a thousand, a million times, would be somebody's way to keep the box busy."""
+    what = ber.element(ber.SEQUENCE, ber.oid((1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0)), ber.oid(parse_oid(senders.DOWN)))
+    name = ber.element(ber.SEQUENCE, ber.oid((1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 1, 3)), ber.string(b"ether1"))
+    filler = [ber.element(ber.SEQUENCE, ber.oid((1, 3, n)), ber.integer(n)) for n in range(500)]
+
+    def about(*pairs: bytes) -> str:
+        pdu = ber.element(0xA7, ber.integer(1), ber.integer(0), ber.integer(0), ber.element(ber.SEQUENCE, what, *pairs))
+        said, _ = door(V2).hear(ber.element(ber.SEQUENCE, ber.integer(1), ber.string(b"rahasia"), pdu), 1.0)
+        assert said
+        return said.about
+
+    assert about(*filler[:20], name, *filler[20:]) == "ether1"
+    assert about(*filler, name) == ""
+
+
+def _salt_of(raw: bytes) -> bytes:
+    message = ber.Element(raw, 0, len(raw)).take(ber.SEQUENCE)
+    assert message.integer() == 3
+    return messages._head(message).salt
+
+
+@pytest.mark.parametrize("privacy", ["aes", "des"])
+def test_two_senders_of_one_password_are_never_answered_with_one_salt(privacy: str) -> None:
+    """One key and one salt twice: who listens would know more than he should (RFC 3826 section 3.1.2.1; RFC 3414 section 8.1.1.1)."""
+    who = USERS["aes"]._replace(privacy=privacy)  # type: ignore[arg-type]
+    user = usm.user(who)
+    what = ber.element(ber.SEQUENCE, ber.oid((1, 3, 6, 1, 6, 3, 1, 1, 4, 1, 0)), ber.oid(parse_oid(senders.DOWN)))
+    pdu = ber.element(0xA6, ber.integer(1), ber.integer(0), ber.integer(0), ber.element(ber.SEQUENCE, what))
+    session = messages.Session(who, user)
+    session.sync(messages.Report(0, (), US.id, US.boots, 1000), 0.0)
+    inform = session._sealed(user, 1, pdu, 0.0)
+
+    async def salts() -> set[bytes]:
+        loop, heard = asyncio.get_running_loop(), list[str]()
+        whom = {name: Whom(who, user) for name in ("router", "switch")}
+        receiver = Receiver("127.0.0.1:0", whom, US, FakeClock(), lambda name, _: heard.append(name), lambda *_: None)
+        receiver.senders = {"127.0.0.2": "router", "127.0.0.3": "switch"}
+        found = set()
+        try:
+            for _ in range(2):
+                for address in receiver.senders:
+                    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sender:
+                        sender.bind((address, 0))
+                        sender.sendto(inform, ("127.0.0.1", receiver.port))
+                        raw = await asyncio.wait_for(loop.sock_recv(sender, 9000), 5.0)
+                        found.add(_salt_of(raw))
+                receiver.admit(whom)  # as when credentials have changed
+        finally:
+            receiver.close()
+        assert heard == ["router", "switch"] * 2
+        return found
+
+    assert len(asyncio.run(salts())) == 4
 
 
 # -- the parts --------------------------------------------------------------------------------------------------------------------
