@@ -17,9 +17,7 @@ from collections.abc import Callable, Coroutine, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from prometheus_client import ProcessCollector
-
-from agent import __version__, absence, diagnosis, logs, registry
+from agent import __version__, absence, diagnosis, logs, process, registry
 from agent.budget import Ration
 from agent.buffer import Buffer
 from agent.collector import Env, Kind
@@ -32,7 +30,7 @@ from agent.eventlane import EventLane
 from agent.events import Events
 from agent.exposition import render
 from agent.journal import Journal
-from agent.model import Batch, Event, Metric, Sample
+from agent.model import Batch, Event, Sample
 from agent.pseudonyms import Masker
 from agent.registry import Registry
 from agent.scheduler import Scheduler, Task, wanted
@@ -162,7 +160,6 @@ class App:
         self._mask, self._custody = Masker(data_dir, _key_file(self.config)), Custody(data_dir)
         self._buffer: Buffer | None = None
         self._ration = Ration(data_dir)
-        self._process = ProcessCollector(registry=None)
         self._reload_ok, self._reloaded_at = True, env.clock.now()
         self._reload_problems: list[str] = []
         self._reloading = asyncio.Lock()
@@ -440,7 +437,7 @@ class App:
 
     def _connect(self, config: AgentConfig) -> None:
         if config.push and self._buffer:
-            self.centre = Centre(self.env, config.site, config.push, self._buffer, self._samples_for_centre, self._state_for_centre)
+            self.centre = Centre(self.env, config.site, config.push, self._buffer, self.samples, self._state_for_centre)
             self.scheduler.sinks.append(self.centre)
             self._post_events(self.centre.delivery)
             self.centre.start()
@@ -502,12 +499,6 @@ class App:
         self.scheduler.pace(self._ration.plan.intervals)
         if centre:
             centre.push.pace(self._ration.plan.push)
-
-    def _samples_for_centre(self) -> Iterable[Sample]:
-        yield from self.samples()
-        for family in self._process.collect():
-            for found in family.samples:
-                yield Sample(Metric(found.name, family.documentation, "counter" if family.type == "counter" else "gauge"), (), found.value)
 
     def _state_for_centre(self) -> Iterable[Sample]:
         yield registry.HEARTBEAT(self.env.clock.now())
@@ -610,7 +601,7 @@ class App:
     async def metrics(self, openmetrics: bool) -> bytes:
         """The exposition; the web lets scrapes that come together share one. No task has the empty name of the agent's own batch."""
         self.registry.write(Batch("", {}, self.env.clock.now(), list(self.samples())))
-        return await render(self.registry.families(), openmetrics=openmetrics, extra=self._process.collect())
+        return await render(self.registry.families(), openmetrics=openmetrics)
 
     def samples(self) -> Iterable[Sample]:
         """The agent's own metrics."""
@@ -620,6 +611,7 @@ class App:
         yield registry.RELOAD_TIME(self._reloaded_at)
         yield registry.STATE_FAILURES(self.state.failures)
         yield registry.CHORE_FAILURES(self._chore_failures)
+        yield from process.samples()
         yield from self.scheduler.samples()
         yield from self._ration.samples()
         yield from self.registry.samples()

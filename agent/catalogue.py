@@ -5,12 +5,12 @@ Law: nothing is listed twice; each metric is declared in the file that sets it, 
 
 from collections.abc import Mapping
 
-from agent import budget, buffer, delivery, diagnosis, journal, push, registry, scheduler, syslog, web
+from agent import budget, buffer, delivery, diagnosis, journal, process, push, registry, scheduler, syslog, web
 from agent.collector import Kind
 from agent.model import Metric
 
 FRAME = (
-    *budget.METRICS,
+    *budget.METRICS, *process.METRICS,
     *registry.METRICS, *scheduler.METRICS, *diagnosis.METRICS, *web.METRICS, *push.METRICS, *delivery.METRICS, *buffer.METRICS,
     *journal.METRICS, *syslog.METRICS,
 )  # fmt: skip

@@ -14,12 +14,14 @@ import logging
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from agent import files
 from agent.decisions import give, private
-from agent.detect.casebook import MAX_FRAMES, Kept, Outcome
-from agent.wire import chain, pcap
+from agent.wire import chain
+
+if TYPE_CHECKING:  # every agent tidies evidence; only one that detects makes some, and pays for what that takes
+    from agent.detect.casebook import Kept, Outcome
 
 log = logging.getLogger("ronda.evidence")
 
@@ -31,8 +33,11 @@ SUFFIXES = (".pcap", ".json", ".lines", ".proof")
 ID = re.compile(r"[A-Z0-9]{2,8}-\d{4}-\d{4}(-\d{1,4})?")
 
 
-def capture(frames: Sequence[Kept]) -> bytes:
+def capture(frames: "Sequence[Kept]") -> bytes:
     """The packets as a pcap."""
+    from agent.detect.casebook import MAX_FRAMES
+    from agent.wire import pcap
+
     return pcap.file_head() + b"".join(pcap.record(kept.at, kept.raw[:MAX_FRAME], len(kept.raw)) for kept in frames[:MAX_FRAMES])
 
 
@@ -59,7 +64,7 @@ class Evidence:
 
     # -- packets ----------------------------------------------------------------------------------------------------------
 
-    def keep(self, outcome: Outcome, held: Collection[str] = ()) -> bool:
+    def keep(self, outcome: "Outcome", held: Collection[str] = ()) -> bool:
         """Keeps the packets of a case, where there are more than before. False: the disk refuses."""
         if not outcome.frames:
             return True
@@ -91,7 +96,7 @@ class Evidence:
             self.directory.mkdir(mode=0o700, parents=True)
             give(self.directory)
 
-    def _about(self, outcome: Outcome, data: bytes) -> dict[str, Any]:
+    def _about(self, outcome: "Outcome", data: bytes) -> dict[str, Any]:
         times = [kept.at for kept in outcome.frames]
         return {
             "id": outcome.id, "rule": outcome.rule, "packets": len(outcome.frames), "first": round(min(times), 6),
