@@ -31,7 +31,8 @@ OLD = 86400.0
 GIVE_UP = 600.0  # seconds without the move in a table until it is forgotten
 PROXY = 8  # addresses of one MAC: more, and it answers for others
 ASKS, ASKS_A_POLL = 3, 4
-ROUTERS, ADDRESSES, MOVES, MANY_HOMES = 4, 2048, 64, 256  # agent/snmp/forwarding.py reads no more addresses
+ROUTERS, ADDRESSES, MOVES, MANY_HOMES = 64, 2048, 64, 256  # agent/snmp/forwarding.py reads no more addresses
+ROOM = 4 * ADDRESSES  # for the addresses of all: each switch has an ARP table, though one of a few rows
 NAMED = 8  # victims that are named
 TABLE, OWNER, PROBE = "table", "table,owner", "table,probe"  # who says so
 
@@ -142,7 +143,7 @@ class ArpPoisoning(Plain):
 
     def _table(self, seen: RouterArp, at: float) -> Iterator[Said]:
         self._began = at if self._began is None else self._began
-        router = self._routers.get(seen.device) or self._routers.put(seen.device[:64], _Router())
+        router = self._routers.get(seen.device[:64]) or self._routers.put(seen.device[:64], _Router())
         entries = {where: mac for where, text in itertools.islice(seen.entries.items(), ADDRESSES) if (mac := _binding(where, text))}
         mine = {entries[where] for where in seen.static & self._ground.gateways if where in entries}
         held = collections.Counter((mac, _version(where)) for where, mac in entries.items())
@@ -165,6 +166,17 @@ class ArpPoisoning(Plain):
         for mac, verdict in verdicts.items():
             yield from self._tell(seen, mac, verdict, at)
         self._learn(router, held)
+        self._make_room()
+
+    def _make_room(self) -> None:
+        """Whose table came longest ago is forgotten, until the others' addresses have room."""
+        routers = self._routers.items()
+        held = sum(len(router.owners) for _, router in routers)
+        for device, router in routers[:-1]:
+            if held <= ROOM:
+                return
+            held -= len(router.owners)
+            self._routers.pop(device)
 
     def _exempt(self, router: _Router, mac: str) -> bool:
         return mac in self._ground.macs | self._ground.cards or of_ronda(mac) or mac in self._vouched or mac in router.proxies

@@ -24,7 +24,7 @@ MAC_STATUS: Oid = (1, 3, 6, 1, 2, 1, 17, 4, 3, 1, 3)
 PORT_INTERFACE: Oid = (1, 3, 6, 1, 2, 1, 17, 1, 4, 1, 2)  # dot1dBasePortIfIndex
 ARP = ((MEDIA_MAC, MEDIA_TYPE), (PHYSICAL_MAC, PHYSICAL_TYPE))
 INVALID, STATIC, LOCAL = 2, 4, 5
-SELF = 4  # dot1dTpFdbStatus: the switch's own MAC
+NOBODY = (INVALID, 4)  # dot1dTpFdbStatus (RFC 4188): no longer so; the switch's own MAC
 
 
 def mac(raw: bytes) -> str:
@@ -58,16 +58,18 @@ def _address(index: Oid) -> str:
 
 
 def bridge(device: str, columns: Mapping[Oid, Column], interfaces: Mapping[int, str]) -> Bridge:
+    """A port's number is an ifIndex only in devices that don't tell which interface a port is; else one that isn't told stays a number."""
     numbers = {index[-1]: v.value for index, v in columns.get(PORT_INTERFACE, {}).items() if index and isinstance(v.value, int)}
     ports: dict[str, str] = {}
     for column, states in ((VLAN_PORT, VLAN_STATUS), (MAC_PORT, MAC_STATUS)):
         status = columns.get(states, {})
         for index, value in columns.get(column, {}).items():
             at = mac(bytes(index[-6:])) if len(index) >= 6 and max(index[-6:]) < 256 else ""
-            if not at or not isinstance(value.value, int) or value.value <= 0 or _says(status, index) == SELF:
+            port = value.value
+            if not at or not isinstance(port, int) or port <= 0 or _says(status, index) in NOBODY:
                 continue
-            number = numbers.get(value.value, value.value)
-            ports.setdefault(at, interfaces.get(number, str(number)))
+            number = numbers.get(port) if numbers else port
+            ports.setdefault(at, interfaces.get(number, str(port)) if number else str(port))
     often = Counter(ports.values())
     return Bridge(device, ports, frozenset(port for port, n in often.items() if n > MANY))
 

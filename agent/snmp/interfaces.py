@@ -82,6 +82,8 @@ class Interfaces:
         """Takes the slow columns."""
         rows = sorted({*indexes, *_indexes(name)})[:MOST]
         self.all = names({i: (name.get((i,)), descr.get((i,))) for i in rows})
+        there = set(self.all.values())
+        self.speed = {name: speed for name, speed in self.speed.items() if name in there}
         self.known = True
         self._kinds = _numbers(kind)
 

@@ -244,6 +244,16 @@ def test_ipv6_hosts_with_many_addresses_are_none() -> None:
     assert [f.source for f in watch.findings] == [OTHER.mac], "one that takes a neighbour's is"
 
 
+def test_the_small_tables_of_many_switches_take_no_routers_place() -> None:
+    """An office has one router and twenty switches; each of them knows the router's MAC and this box's."""
+    watch = watching()
+    for round_ in range(3):
+        for n in range(20):
+            watch.see(seen.RouterArp(f"switch-{n}", {ROUTER.ip: ROUTER.mac, AGENT.ip: AGENT.mac}), watch.at + 1)
+        watch.see(polled({PC.ip: ATTACKER.mac} if round_ else None), watch.at + 1)
+    assert [f.source for f in watch.findings] == [ATTACKER.mac]
+
+
 # -- people and restarts -----------------------------------------------------------------------------------------------------------
 
 

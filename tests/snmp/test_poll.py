@@ -620,3 +620,29 @@ def test_the_bridge_is_read_every_five_minutes_and_names_its_ports():
     assert later.bridge is None
     assert series(later, "bridge_entries") == {(): 8.0}
     assert last.bridge == picture.bridge
+
+
+def test_a_port_of_which_no_interface_is_told_has_nobody_elses_name():
+    base = "1.3.6.1.2.1.17"
+    device = shelf(port(1, "ether1"), port(2, "ether2"), port(3, "ether3"))
+    device.put({f"{base}.4.3.1.2.{'.'.join(map(str, mac(n)))}": n for n in (1, 2, 3)})
+    device.put({f"{base}.4.3.1.3.{'.'.join(map(str, mac(n)))}": status for n, status in ((1, 3), (2, 3), (3, 2))})
+
+    alone = look(engine("bridge"), device, 0).bridge
+    device.put({f"{base}.1.4.1.2.1": 3})
+    told = look(engine("bridge"), device, 0).bridge
+
+    assert alone
+    assert alone.ports == {mac(1).hex(":"): "ether1", mac(2).hex(":"): "ether2"}, "ports are numbered as interfaces; one is no longer there"
+    assert told
+    assert told.ports == {mac(1).hex(":"): "ether3", mac(2).hex(":"): "2"}
+
+
+def test_names_that_change_at_each_look_leave_nothing_behind():
+    e, device = engine("interfaces"), shelf(port(1, "ether1"))
+    for n in range(50):
+        device.put({"1.3.6.1.2.1.31.1.1.1.1.1": f"ether-{n}".encode()})
+        picture = look(e, device, n * 600.0)
+
+    assert series(picture, "interface_speed_bytes").keys() == {("ether-49",)}
+    assert e.interfaces.speed.keys() == {"ether-49"}
