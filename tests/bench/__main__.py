@@ -1,6 +1,6 @@
 """`python -m tests.bench`: Ronda beside its peers on the same work in the same run; one table, and a JSON file.
 
-Needs root, network namespaces and the Debian packages of the peers. Full: about fifty minutes; --quick: a proof that it works.
+Needs root, network namespaces and the Debian packages of the peers. Full: about an hour; --quick: a proof that it works.
 """
 
 import argparse
@@ -11,14 +11,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import accuracy, chain, flood, light, many, push, report, rules
+from tests.bench import accuracy, chain, devices, flood, light, many, push, report, rules
 from tests.bench.report import Row
 
 RESULT = report.ROOT / "docs/results/bench.json"
 Part = Callable[[bool], tuple[list[Row], dict[str, Any]]]
 PROGRAMS = (
     "ip", "nginx", "dnsmasq", "prometheus", "prometheus-node-exporter", "prometheus-blackbox-exporter", "prometheus-smokeping-prober",
-    "fping", "ping", "nft", "prometheus-alertmanager",
+    "fping", "ping", "nft", "prometheus-alertmanager", "prometheus-snmp-exporter", "snmpd", "snmpget",
 )  # fmt: skip
 
 
@@ -35,6 +35,7 @@ PARTS: dict[str, Part] = {
     "N7": flood.run,
     "N10": many.run,
     "N11": rules.run,
+    "SNMP": devices.run,
 }
 
 

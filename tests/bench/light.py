@@ -17,6 +17,7 @@ from tests.lab.netns import until
 from tests.lab.office import OFFICE, Office
 
 PEERS = "node + blackbox + smokeping"
+WATCHING = f"{OFFICE}:17665"  # a second agent, with the kinds that watch the network and the box (lan, guard), which no peer here does
 
 
 def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
@@ -24,6 +25,8 @@ def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
         office.nginx("x" * 8192)
         office.dnsmasq()
         pids = {"ronda": agent.start(office.office, workload.ronda(ca=str(office.ca())), f"{OFFICE}:{workload.PORT}").pid, **peers(office)}
+        watching = workload.ronda(WATCHING, str(office.ca()), watch=True)
+        pids["watching"] = agent.start(office.office, watching, WATCHING, name="watching").pid
         rendered.prometheus(office.centre, {"prometheus/prometheus.yml": yaml.safe_dump(workload.prometheus(), sort_keys=False)})
         _all_is_well(office)
         measure.wait(5 if quick else 45, "N1: settling")
@@ -31,7 +34,8 @@ def run(quick: bool) -> tuple[list[Row], dict[str, Any]]:
     return _rows(found), {name: [dataclasses.asdict(c) for c in costs] for name, costs in found.items()}
 
 
-def peers(office: Office) -> dict[str, int]:
+def peers(office: Office, community: str = "") -> dict[str, int]:
+    """Starts them; with a community snmp_exporter too. The pids."""
     directory, ns = office.directory, office.office
     for name, text in (("blackbox", workload.blackbox()), ("smokeping", workload.smokeping(workload.ICMP))):
         (directory / f"{name}.yml").write_text(text)
@@ -44,6 +48,9 @@ def peers(office: Office) -> dict[str, int]:
         "blackbox": ["prometheus-blackbox-exporter", f"--config.file={directory}/blackbox.yml", *at(9115)],
         "smokeping": ["prometheus-smokeping-prober", f"--config.file={directory}/smokeping.yml", "--privileged", *at(9374)],
     }
+    if community:
+        (directory / "snmp.yml").write_text(workload.snmp_exporter(community))
+        commands["snmp"] = ["prometheus-snmp-exporter", f"--config.file={directory}/snmp.yml", *at(9116)]
     return {name: ns.start(name, *command).pid for name, command in commands.items()}
 
 
@@ -60,9 +67,11 @@ def _all_is_well(office: Office) -> None:
 
 def _rows(found: dict[str, list[measure.Cost]]) -> list[Row]:
     costs = {name: measure.median(c) for name, c in found.items()}
-    own, peers = costs.pop("ronda"), list(costs.values())
+    own, watching, peers = costs.pop("ronda"), costs.pop("watching"), list(costs.values())
     return [
         Row("N1", "memory on W− (RSS)", "MiB", own.rss, 38, sum(p.rss for p in peers), PEERS),
         Row("N1", "memory on W− (PSS)", "MiB", own.pss, None, sum(p.pss for p in peers), PEERS),
         Row("N1", "CPU on W−", "s/min", own.cpu, 0.35, sum(p.cpu for p in peers), PEERS),
+        Row("N1", "memory on W− with lan and guard (RSS)", "MiB", watching.rss),
+        Row("N1", "CPU on W− with lan and guard", "s/min", watching.cpu),
     ]

@@ -1,8 +1,11 @@
 """N5, N6 and N1 on W: bytes a day on the way to the centre and to the card, memory and CPU with push; beside Prometheus' agent mode.
 
-    office (10.77.1.2)   the agent, profile fibre; node, blackbox and smokeping exporters; two Prometheus in agent mode, of which one
+    office (10.77.1.2)   the agent, profile fibre; node, blackbox, smokeping and snmp exporters; two Prometheus in agent mode, of which one
                          scrapes Ronda and the other the exporters, every 15 s, and writes over TLS to the same receiver
     kecamatan (.4.2)     the same agent, profile metered, behind the same gateway
+    switch (.5.10)       50 interfaces behind real snmpd, on the wire of both offices (.13.10 there)
+
+Both agents have `lan` and `guard` as well, which W hasn't: so every office's agent is rendered. The peers have nothing like them.
     centre               the receiver: Prometheus behind nginx, which does TLS; an address for each sender, so that they can be counted
 
 Law: bytes are counted by the kernel of the machine that sends (nft, by address), IP headers and TLS included, and 14 of Ethernet for
@@ -33,6 +36,7 @@ import yaml
 from tests.bench import agent, card, measure, workload
 from tests.bench.light import PEERS, peers
 from tests.bench.report import Row
+from tests.bench.switch import COMMUNITY, Switch
 from tests.lab.netns import Daemon, Namespace, until
 from tests.lab.office import GATEWAY, OFFICE, Office
 
@@ -42,6 +46,7 @@ RECEIVERS = {"fibre": "10.77.9.11", "metered": "10.77.9.12", "peer": "10.77.9.13
 PORT = 9443
 WAN = "10.77.4.2"  # the office with the metered uplink
 LISTEN = {"fibre": f"{OFFICE}:{workload.PORT}", "metered": f"{WAN}:{workload.PORT}"}
+SWITCH = {"fibre": "10.77.5.10", "metered": "10.77.13.10"}
 PEER = "Prometheus agent"
 NGINX = """daemon off; worker_processes 1; pid {dir}/nginx.pid; error_log stderr; user root;
 events {{ worker_connections 256; }}
@@ -81,6 +86,7 @@ class Bench:
         self.agents: dict[str, Daemon] = {}
         self.pids: dict[str, int] = {}
         self.store: card.Store | None = None
+        self.switches: dict[str, Switch] = {}
 
     def start(self, store: "card.Store") -> None:
         self.store = store
@@ -91,11 +97,11 @@ class Bench:
         for profile, ns in (("fibre", self.office.office), ("metered", self.far)):
             self._count(ns, profile)
             data = ["--data-dir", str(store.directory)] if profile == "fibre" else []
-            config = workload.ronda(
-                LISTEN[profile], str(self.office.ca()), self._push(profile), WAN_GATEWAY if profile == "metered" else GATEWAY
-            )
-            self.agents[profile] = agent.start(ns, config, LISTEN[profile], *data, name=profile, module="tests.bench.switch")
-        self.pids = {"ronda": self.agents["fibre"].pid, **peers(self.office)}
+            switch = [{"name": "switch", "target": SWITCH[profile], "credentials_file": str(self.switches[profile].credentials("2c"))}]
+            gateway = WAN_GATEWAY if profile == "metered" else GATEWAY
+            config = workload.ronda(LISTEN[profile], str(self.office.ca()), self._push(profile), gateway, switch, watch=True)
+            self.agents[profile] = agent.start(ns, config, LISTEN[profile], *data, name=profile)
+        self.pids = {"ronda": self.agents["fibre"].pid, **peers(self.office, COMMUNITY)}
         self._prometheus_agents()
         for name in RECEIVERS:
             until(lambda name=name: self._seen(name), 120, f"{name} has written\n{self._log(name)}", every=1.0)
@@ -109,6 +115,10 @@ class Bench:
         lab.isp.ip("route", "add", "10.77.4.0/24", "via", "10.77.2.1")
         for address in RECEIVERS.values():
             lab.centre.ip("address", "add", f"{address}/24", "dev", "mon0")
+        for profile, ns in (("fibre", lab.office), ("metered", far)):
+            switch = self.switches[profile] = Switch(lab, f"sw-{profile}")
+            switch.wire(ns, "sw0", SWITCH[profile].removesuffix(".10"))
+            switch.start()
 
     def _receiver(self) -> None:
         directory = self.office.directory / "receiver"
@@ -135,7 +145,7 @@ class Bench:
         }
 
     def _prometheus_agents(self) -> None:
-        jobs = workload.prometheus()["scrape_configs"]
+        jobs = [*workload.prometheus()["scrape_configs"], workload.snmp_job([SWITCH["fibre"]], f"{OFFICE}:9116")]
         for name, mine in (("peer", jobs[:1]), ("rest", jobs[1:])):
             directory = self.office.directory / f"agent-{name}"
             directory.mkdir()
@@ -164,7 +174,7 @@ class Bench:
             lines.append(f"add chain inet {name} {hook} {{ type filter hook {hook} priority 0; }}")
             lines.append(f"add counter inet {name} push_{hook}; add rule inet {name} {hook} ip {way} {to} counter name push_{hook} return")
             if name == "metered":
-                lines.append(f"add rule inet {name} {hook} ip {way} {{ 127.0.0.0/8, 10.77.4.0/24, 10.77.12.0/24 }} return")
+                lines.append(f"add rule inet {name} {hook} ip {way} {{ 127.0.0.0/8, 10.77.4.0/24, 10.77.12.0/24, 10.77.13.0/24 }} return")
                 lines.append(f"add counter inet {name} probes_{hook}; add rule inet {name} {hook} counter name probes_{hook}")
         ns.run("nft", "; ".join(lines))
 
@@ -243,7 +253,7 @@ def rows(found: dict[str, Any]) -> list[Row]:
     costs = {name: measure.median([measure.Cost(**c) for c in of]) for name, of in found["costs"].items()}
     own, ours = costs["ronda"], {"ronda", "peer"}
     rest = [cost for name, cost in costs.items() if name not in ours]
-    who = f"{PEERS} + {PEER}"
+    who = f"{PEERS} + snmp + {PEER}"
     began, ended = found["began"], found["ended"]["fibre"]
     a_day = DAY / found["window"]["fibre"] / 1e6
     return [

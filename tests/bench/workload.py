@@ -1,6 +1,6 @@
 """Workload W−, a small office: 10 ICMP targets every second, 5 TCP, 5 HTTP(S), 5 DNS and the host every 15 s.
 
-W is W− with a switch of 50 interfaces every 60 s (tests/bench/switch.py has its series), exposed and pushed.
+W is W− with a switch of 50 interfaces (tests/bench/switch.py, real snmpd) every 60 s, exposed and pushed.
 
 Law: the peers get exactly the same targets as Ronda. Its lists are the only place where they stand.
 """
@@ -18,8 +18,18 @@ DNS = ["www", "mail", "sipd", "srikandi", "lpse"]
 PORT = 17663
 
 
-def ronda(listen: str = f"{OFFICE}:{PORT}", ca: str = "", push: dict[str, Any] | None = None, gateway: str = GATEWAY) -> str:
-    """An agent.yaml that does W−; with `push`, W. `ca` is the file of the lab's own certificate authority."""
+def ronda(
+    listen: str = f"{OFFICE}:{PORT}",
+    ca: str = "",
+    push: dict[str, Any] | None = None,
+    gateway: str = GATEWAY,
+    devices: list[dict[str, Any]] | None = None,
+    watch: bool = False,
+) -> str:
+    """An agent.yaml that does W−; with `devices` and `push`, W. `ca` is the file of the lab's own certificate authority.
+
+    watch: with the kinds that watch the network and the box too (lan, guard), as every office's agent has them
+    """
     secure = {"tls": {"ca_file": ca}} if ca else {}
     collectors: dict[str, Any] = {
         "icmp": [{"target": gateway if t == GATEWAY else t, "interval": "1s"} for t in ICMP],
@@ -29,9 +39,10 @@ def ronda(listen: str = f"{OFFICE}:{PORT}", ca: str = "", push: dict[str, Any] |
         "host": [{"interval": "15s"}],
         "link": [{}],
     }
+    collectors |= {"snmp": devices} if devices else {}
+    collectors |= {"lan": [{}], "guard": [{}]} if watch else {}
     config: dict[str, Any] = {"site": "bench", "web": {"listen": listen}, "collectors": collectors}
     if push:
-        collectors["switch"] = [{"target": gateway}]
         config |= {"site": f"bench-{push['profile']}", "push": push}
     return yaml.safe_dump(config, sort_keys=False)
 
@@ -64,6 +75,40 @@ def blackbox() -> str:
         query = {**v4, "query_name": f"{name}.lab.test", "query_type": "A"}
         modules[f"dns_{name}"] = {"prober": "dns", "timeout": "5s", "dns": query}
     return yaml.safe_dump({"modules": modules})
+
+
+# IF-MIB as the usual if_mib module has it, columns by number: counters, gauges, and the names that label each row
+_IF = {10: "counter", 11: "counter", 13: "counter", 14: "counter", 16: "counter", 17: "counter", 19: "counter", 20: "counter",
+       3: "gauge", 4: "gauge", 5: "gauge", 7: "gauge", 8: "gauge", 9: "gauge"}  # fmt: skip
+_IFX = dict.fromkeys(range(2, 14), "counter") | {15: "gauge", 16: "gauge", 17: "gauge", 19: "gauge"}
+_NAMES = {"ifAlias": "1.3.6.1.2.1.31.1.1.1.18", "ifDescr": "1.3.6.1.2.1.2.2.1.2", "ifName": "1.3.6.1.2.1.31.1.1.1.1"}
+
+
+def snmp_exporter(community: str) -> str:
+    """The file of snmp_exporter 0.21 (Debian ships an empty one and no IF-MIB): both tables, walked whole, as its own if_mib does."""
+    indexes, lookups = [{"labelname": "ifIndex", "type": "gauge"}], []
+    for name, oid in _NAMES.items():
+        lookups.append({"labels": ["ifIndex"], "labelname": name, "oid": oid, "type": "DisplayString"})
+    metrics = []
+    for base, columns, head in (("1.3.6.1.2.1.2.2.1", _IF, "if"), ("1.3.6.1.2.1.31.1.1.1", _IFX, "ifx")):
+        for n, kind in columns.items():
+            metric = {"name": f"{head}_{n}", "oid": f"{base}.{n}", "type": kind, "help": "-", "indexes": indexes, "lookups": lookups}
+            metrics.append(metric)
+    walk = ["1.3.6.1.2.1.2", "1.3.6.1.2.1.31.1.1"]
+    return yaml.safe_dump({"if_mib": {"version": 2, "auth": {"community": community}, "walk": walk, "metrics": metrics}})
+
+
+def snmp_job(addresses: list[str], exporter: str, interval: str = "60s") -> dict[str, Any]:
+    """How Prometheus asks snmp_exporter at `exporter` for these devices."""
+    relabel = [
+        {"source_labels": ["__address__"], "target_label": "__param_target"},
+        {"source_labels": ["__param_target"], "target_label": "instance"},
+        {"target_label": "__address__", "replacement": exporter},
+    ]
+    return {
+        "job_name": "snmp", "scrape_interval": interval, "scrape_timeout": "10s" if interval == "10s" else "30s", "metrics_path": "/snmp",
+        "params": {"module": ["if_mib"]}, "static_configs": [{"targets": addresses}], "relabel_configs": relabel,
+    }  # fmt: skip
 
 
 def prometheus() -> dict[str, Any]:
