@@ -17,7 +17,7 @@ from tests.bench.report import ROOT, Row
 @pytest.mark.needs(*PROGRAMS)
 @pytest.mark.timeout(400)
 @pytest.mark.parametrize(
-    ("part", "numbers"), [("N1", {"N1"}), ("N2", {"N2"}), ("N5", {"N1", "N5", "N6"}), ("N7", {"N7"}), ("N10", {"N10"})]
+    ("part", "numbers"), [("N1", {"N1"}), ("N2", {"N2"}), ("N5", {"N1", "N5", "N6"}), ("N7", {"N7"}), ("N10", {"N10"}), ("SNMP", {"SNMP"})]
 )
 def test_the_short_form(part: str, numbers: set[str], tmp_path: Path) -> None:
     command = [sys.executable, "-m", "tests.bench", "--quick", "--only", part, "--json", str(tmp_path / "bench.json")]
