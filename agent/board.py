@@ -4,11 +4,13 @@ Law: only the newest of each task, in this process's memory; a row is replaced a
 them: nobody waits, nobody is called. Rows are the types of agent/detect/seen.py, so they may hold addresses: they go to no label.
 """
 
+import logging
 from typing import Any, NamedTuple, TypeVar
 
+log = logging.getLogger("ronda.board")
 T = TypeVar("T")
 
-MOST = 256  # rows; there are as many as devices
+MOST = 1024  # rows; a device has up to four: who it is, its interfaces, its ARP table, its MACs
 
 
 class Row(NamedTuple):
@@ -26,6 +28,8 @@ class Board:
         key = (type(what), task)
         if key not in self._rows and len(self._rows) >= MOST:
             self.refused += 1
+            if self.refused == 1:
+                log.warning("%s of %s finds no room: detectors hear of %d rows only", key[0].__name__, task, MOST)
             return
         self._rows[key] = Row(at, what)
 

@@ -115,7 +115,8 @@ def _once_parser(sub: Any) -> None:
     once.add_argument("--interval", type=_duration, help="icmp: time between packets, e.g. 50ms")
     once.add_argument("--timeout", help="e.g. 5s")
     once.add_argument("--source", help="an address or an interface to look from")
-    once.add_argument("--community", metavar="WORD", help="snmp: as whom to ask, in v2c; for v3: credentials_file=FILE")
+    asked = "snmp: as whom to ask, in v2c; others on this box see it in ps. Unseen, and for v3: credentials_file=FILE"
+    once.add_argument("--community", metavar="WORD", help=asked)
     once.add_argument("--version", dest="snmp_version", choices=("1", "2c"), help="snmp: for devices that know version 1 only")
     once.add_argument("--json", action="store_true")
     once.set_defaults(command=_once)

@@ -5,7 +5,8 @@ ends the call closes it. Answers are read one at a time and one a turn of the lo
 What a device can make us do is bounded: by requests (each brings a row or ends a column), by answers to one request, by values in one.
 
 The codec is our own (messages, ber, usm): an answer of 250 values costs about 1.5 ms; it is held against net-snmp and pysnmp by tests.
-Passwords become keys once for each credentials (a million bytes are hashed for it); they go when no device is asked with them any more.
+Passwords become keys once for each credentials (a million bytes are hashed for it); they go when their devices are asked with others, when
+MAX_DEVICES others were asked since, or when the client is closed.
 """
 
 import asyncio
