@@ -254,7 +254,7 @@ class Snmp:
 
     async def _look(self, device: Device, until: float) -> Any:
         """Asks what the engine wants to know, until it has seen enough or the time is up."""
-        from agent.snmp.poll import Late
+        from agent.snmp.look import Late
 
         steps = self.engine.look(self.env.clock.monotonic())
         ask = next(steps)
@@ -276,7 +276,7 @@ class Snmp:
         raise AssertionError("never ends so")
 
     async def _ask(self, device: Device, ask: Any) -> Any:
-        from agent.snmp.poll import Get
+        from agent.snmp.look import Get
 
         asking = client(self.config.client)
         if isinstance(ask, Get):

@@ -1,7 +1,7 @@
 """The vocabulary of devices: every metric that a shipped profile may fill, declared here so that an agent without devices reads no YAML.
 
 Law: base units, as node_exporter names such things; a name once given stays. `task` is the device, so no metric has a label for it.
-Rows of a device's tables become label values through agent/snmp/poll.py alone, which bounds their length and number.
+Rows of a device's tables become label values through agent/snmp/rows.py and poll.py alone, which bound their length and number.
 """
 
 from collections.abc import Mapping

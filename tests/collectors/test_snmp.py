@@ -430,7 +430,7 @@ def test_every_config_field_has_words_in_the_manual():
 
 
 def test_the_agent_without_devices_reads_no_profile():
-    late = ("agent.snmp.profile", "agent.snmp.poll", "agent.snmp.client")
+    late = ("agent.snmp.profile", "agent.snmp.poll", "agent.snmp.look", "agent.snmp.client", "agent.snmp.library")
     code = f"import sys, agent.app, collectors; print(*[m for m in {late!r} if m in sys.modules])"
     run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=60)
 

@@ -4,7 +4,8 @@ import bisect
 from collections.abc import Callable, Mapping
 
 from agent.collector import Failure
-from agent.snmp.poll import Engine, Get, Picture, Walk
+from agent.snmp.look import Get, Picture, Walk
+from agent.snmp.poll import Engine
 from agent.snmp.wire import Kind, Oid, TooMuch, Value, parse_oid
 from tests.snmp.recording import Row
 

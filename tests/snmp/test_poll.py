@@ -8,8 +8,12 @@ import pytest
 from agent.collector import Failure
 from agent.snmp import profile
 from agent.snmp.counters import WRAP, Counters
+from agent.snmp.hello import uptime_of
 from agent.snmp.interfaces import Rules, clean
-from agent.snmp.poll import AGAIN, SLOW, Engine, Get, Late, Walk, number, uptime_of
+from agent.snmp.look import Get, Late, Walk
+from agent.snmp.poll import AGAIN, Engine
+from agent.snmp.sources import SLOW
+from agent.snmp.values import number
 from agent.snmp.wire import Value, parse_oid
 from agent.structure import loads
 from tests.snmp.shelf import Shelf, look, series

@@ -92,7 +92,7 @@ def test_what_is_shipped_is_right_and_fills_every_metric_but_the_engines():
 
     assert {"system", "interfaces", "arp", "bridge", "mikrotik-health", "ups"} <= set(found)
     readings = [r for p in found.values() for r in (*p.scalars, *(c for t in p.tables for c in t.columns))]
-    filled = {r.metric for r in readings} | {"ronda_snmp_uptime_seconds", "ronda_snmp_bridge_entries"}  # these by poll.py
+    filled = {r.metric for r in readings} | {"ronda_snmp_uptime_seconds", "ronda_snmp_bridge_entries"}  # these by poll.py and sources.py
     assert filled == set(SHIPPED) - ENGINE
     assert len(SHIPPED) == len(METRICS)
 
