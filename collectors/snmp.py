@@ -28,7 +28,7 @@ import os
 import re
 import time
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -36,8 +36,8 @@ import yaml
 
 from agent.collector import Env, Failure, Kind, Poller, ProbeConfig, Result, Seen, failed, succeeded
 from agent.detect.seen import Interfaces
-from agent.model import Event, Sample
-from agent.snmp import interfaces, metrics
+from agent.model import Sample
+from agent.snmp import interfaces, metrics, show
 from agent.snmp.facts import facts
 from agent.snmp.memory import Memory
 from agent.snmp.wire import Client, Credentials, Device, split
@@ -48,7 +48,6 @@ PUBLIC = Credentials("2c", "public")
 REASONS = ("resolve", "timeout", "refused", "unreachable", "auth", "answer", "send")
 EVENTS = ("device_restarted", "snmp_table_failed", "snmp_table_back", "snmp_capped")
 SILENT = "no answer: the device is off, the community is wrong, or this box is not among those that may ask it"
-COMMON = frozenset({"system", "interfaces", "ether", "entity", "host-resources", "ucd", "arp", "bridge"})  # profiles of no make
 
 
 def _target(text: str) -> str:
@@ -306,35 +305,6 @@ def _signature(folder: str) -> object:
         return e.errno
 
 
-# -- for people --------------------------------------------------------------------------------------------------------------------
-
-ADVICE = {
-    "timeout": "1) benar alamatnya?  2) SNMP menyala di perangkat?  3) perangkat mengizinkan alamat kotak ini?  4) community benar? "
-    "(yang salah tidak dijawab sama sekali)",
-    "auth": "nama pengguna, auth atau privacy tidak sama dengan yang ada di perangkat",
-    "refused": "tidak ada SNMP di port itu: nyalakan di perangkat, atau tulis :PORT",
-    "unreachable": "tidak ada jalan ke alamat itu dari kotak ini",
-    "resolve": "nama itu tidak dikenal DNS; coba alamatnya",
-    "answer": "perangkat menjawab, tetapi tidak dengan isi yang bisa dibaca; coba version lain",
-    "send": "kotak ini sendiri tidak bisa mengirim; jalankan: ronda doctor",
-}
-
-
-def glance(samples: Sequence[Sample]) -> str:
-    """`RB750Gr3 · 5 dari 6 port hidup`; a UPS on its battery and a cap that bites are said too."""
-    by: dict[str, list[Sample]] = {}
-    for s in samples:
-        by.setdefault(s.metric.name.removeprefix("ronda_snmp_"), []).append(s)
-    who = by.get("device_info", [])
-    parts = [next((text for s in who for text in (s.labels[1], s.labels[0]) if text), "")] if who else []
-    if ports := by.get("interface_up", []):
-        parts.append(f"{sum(s.value for s in ports):.0f} dari {len(ports)} port hidup")
-    parts += ["memakai baterai" for s in by.get("ups_on_battery", []) if s.value]
-    parts += [f"baterai {100 * s.value:.0f} %" for s in by.get("ups_charge_ratio", [])]
-    parts += [f"{s.value:.0f} angka tidak muat" for s in by.get("series_capped", []) if s.value]
-    return " · ".join(filter(None, parts))
-
-
 async def once(
     config: Config,
     env: Env,
@@ -343,7 +313,7 @@ async def once(
     version: str | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """One look in full: who it is, which profiles apply, its interfaces, and every sample."""
+    """One look in full (agent/snmp/show.py)."""
     given = Credentials("1" if version == "1" else "2c", community or "public") if community or version else None
     poller = Snmp(config, env, given, progress)
     seen = list(await poller.collect())
@@ -351,79 +321,8 @@ async def once(
     found: dict[str, Any] = {"target": config.target, "ok": not result.reason, "reason": result.reason or None}
     found["detail"] = result.detail or None
     if result.reason:
-        found["periksa"] = ADVICE[result.reason]
-    picture = poller.picture
-    if picture is None:
-        return found
-    who = picture.identity
-    found["device"] = {
-        "name": who.name or None, "model": who.model or None, "version": who.version or None, "serial": who.serial or None,
-        "uptime": _age(who.uptime), "sysObjectID": who.kind or None, "sysDescr": picture.description or None,
-    }  # fmt: skip
-    found["profiles"] = picture.profiles
-    if not set(picture.profiles) - COMMON:
-        found["catatan"] = (
-            f"belum ada profil khusus untuk {who.kind or 'perangkat ini'}: yang umum tetap terbaca; "
-            "menambah profil: docs/operations.id.md, Perangkat (SNMP)"
-        )
-    samples = [s for s in seen if isinstance(s, Sample)]
-    found["interfaces"] = list(table(samples))
-    hidden = sum(int(s.value) for s in samples if s.metric is metrics.INTERFACES and s.labels != ("shown",))
-    if hidden:
-        found["disembunyikan"] = f"{hidden} (maya, atau tidak pernah hidup); semua: interfaces='{{down: true, virtual: true}}'"
-    found["events"] = [{"kind": e.kind, "message": e.message} for e in seen if isinstance(e, Event)]
-    found["samples"] = [
-        {"name": s.metric.name, "labels": ", ".join(f"{k}={v}" for k, v in zip(s.metric.labels, s.labels, strict=True)), "value": v}
-        for s in samples
-        for v in (int(s.value) if s.value.is_integer() else s.value,)
-    ]
-    return found
-
-
-def table(samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:
-    """A line an interface: name, description, up, speed, bytes, errors."""
-    by: dict[str, dict[str, Any]] = {}
-    for s in samples:
-        name = s.metric.name.removeprefix("ronda_snmp_interface_")
-        if name == s.metric.name or s.metric.labels[:1] != ("interface",):
-            continue
-        row = by.setdefault(s.labels[0], {})
-        if name == "info":
-            row["description"] = s.labels[1]
-        elif name.endswith(("errors_total", "discards_total")) and "ether" not in name:
-            row["errors"] = row.get("errors", 0) + int(s.value)
-        else:
-            row[name] = s.value
-    for interface, row in by.items():
-        yield {
-            "interface": interface,
-            "description": row.get("description", ""),
-            "up": {1.0: "up", 0.0: "down"}.get(row.get("up", -1.0), "?") + ("" if row.get("enabled", 1.0) else " (off)"),
-            "speed": _speed(row.get("speed_bytes")),
-            "in_bytes": _whole(row.get("receive_bytes_total")),
-            "out_bytes": _whole(row.get("transmit_bytes_total")),
-            "errors": row.get("errors"),
-        }
-
-
-def _whole(value: float | None) -> int | None:
-    return None if value is None else int(value)
-
-
-def _speed(bytes_: float | None) -> str | None:
-    """As it stands on a switch: 100 Mbit/s, 1 Gbit/s."""
-    if bytes_ is None:
-        return None
-    bits = bytes_ * 8
-    return f"{bits / 1e9:g} Gbit/s" if bits >= 1e9 else f"{bits / 1e6:g} Mbit/s" if bits >= 1e6 else f"{bits / 1e3:g} kbit/s"
-
-
-def _age(seconds: float) -> str | None:
-    """`12 d 3 h 20 min`."""
-    if seconds < 0:
-        return None
-    minutes = int(seconds) // 60
-    return f"{minutes // 1440} d {minutes // 60 % 24} h {minutes % 60} min"
+        found["periksa"] = show.ADVICE[result.reason]
+    return found | (show.whole(poller.picture, seen) if poller.picture else {})
 
 
 def build(config: Config, env: Env) -> Poller:
@@ -439,6 +338,6 @@ KIND = Kind(
     probe=True,
     reasons=REASONS,
     once=once,
-    glance=glance,
+    glance=show.glance,
     facts=facts,
 )
