@@ -43,11 +43,15 @@ _WHO = re.compile(
     r"(?P<via>[\w-]{1,40})(?:\((?P<inner>[\w-]{1,20})\))?:(?P<user>[^@/]{0,100})(?:@(?P<host>[^/\s]{1,100}))?(?:/\S{0,100})?\Z"
 )
 _PATH = re.compile(r"(?:\*\w{1,12} = )?/?(?P<path>[a-z][a-z0-9 /-]{2,60})")
-# Of a command's values only these are shown: others are people's names, comments, passwords, scripts.
+# Of a command's values only these are shown: others are people's names, comments, passwords, scripts. RouterOS doesn't quote all that have
+# spaces: such a value lasts until the next name.
 _PLAIN = (
     r"(?:yes|no|any|all|auto|none|accept|drop|reject|input|forward|output|srcnat|dstnat|masquerade|redirect|tcp|udp|icmp|full|read|write"
 )
-_VALUE = re.compile(rf"(?P<name>[\w-]+=)(?!{_PLAIN}|[\d.:/,a-f-]+)(?:[\s)]|\Z))(?:\"(?:[^\"\\]|\\.)*\"?|[^\s\"]+)")
+_VALUE = re.compile(
+    rf"(?P<name>(?<![\w-])[\w-]+=)(?!{_PLAIN}|[\d.:/,a-f-]+)(?:\)|\s*\Z|\s+[\w-]+=))"
+    r"(?:\"(?:[^\"\\]|\\.)*\"?|[^\s\"]+(?:\s+(?![\w-]+=)[^\s\"]+)*)"
+)
 _NAMED = re.compile(r"<[^>]*>?|(?<=^user )\S.*(?= (?:added|changed|removed)$)")
 
 # First words that decide, in their order: of the command's path where there is one, else of what the line says was changed.
