@@ -22,6 +22,8 @@ from zoneinfo import ZoneInfo
 from agent.config import ANCHORS, MIN_BUDGET, Zone
 from agent.config import schema as agent_schema
 from agent.httpclient import parse_url
+from agent.snmp.wire import split
+from agent.sockets import parse_address
 from agent.structure import ConfigError, Matching, Problem, Reader, Regex, Scalar, Size, Slug, Source, read_bytes
 from agent.tls import File
 from central.calendars import FOR_EVER, Calendar, Date, Hours, YearDays, load_years, offset
@@ -87,10 +89,7 @@ def _address(text: str) -> str:
 
 
 def _device_at(text: str) -> str:
-    """`gateway`, a name or an address, each with a port or without."""
-    m = re.fullmatch(r"(\[[0-9a-fA-F:.%]+\]|[^\s/@?#\[\]:]{1,253})(?::(\d{1,5}))?|[0-9a-fA-F:.]{2,45}", text, re.ASCII)
-    if not m or (m[2] and not 0 < int(m[2]) < 65536):
-        raise ValueError
+    split(text)
     return text
 
 
@@ -226,17 +225,8 @@ class SiteDevice:
     @property
     def sender(self) -> str:
         """Whom its logs and traps come from: an address without port, or `gateway`; empty where it is a name."""
-        host = self.address if self.address.count(":") > 1 and "[" not in self.address else self.address.partition("]")[0].lstrip("[")
-        host = host if host.count(":") > 1 else host.partition(":")[0]
-        return host if host == "gateway" or _is_address(host) else ""
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
+        host, _ = split(self.address)
+        return host if host == "gateway" or parse_address(host) else ""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
