@@ -49,7 +49,7 @@ FIRST = 3.5  # seconds until the first whole picture: by then every task has loo
 STATES = frozenset({
     "ronda_probe_success", "ronda_probe_reason_info", "ronda_site_state", "ronda_verdict", "ronda_condition_active",
     "ronda_link_carrier", "ronda_tls_certificate_valid", "ronda_tls_verification_failed_info", "ronda_detector_coverage",
-    "ronda_condition_where_info",  # the message that says it is on its way
+    "ronda_condition_opened_timestamp_seconds", "ronda_condition_where_info",  # the message that says them is on its way
     "ronda_snmp_ups_on_battery",  # minutes later the office may be silent
 })  # fmt: skip
 HEARTBEAT = "ronda_heartbeat_timestamp_seconds"

@@ -34,13 +34,15 @@ MOST = 40  # lines of the chronology; of more, the first and the last
 SOON = 86400.0  # seconds: what else happened there a day before and after
 
 
-def texts(directory: Path | None = None) -> dict[str, Mapping[str, str]]:
-    """By rule of a detector: what its alert says."""
+def texts(directory: Path | None = None, grade: str = "") -> dict[str, Mapping[str, str]]:
+    """By rule of a detector: what its alert says; of this grade, where that has words of its own."""
     found: dict[str, Mapping[str, str]] = {}
     for name in ("lan", "guard", "syslog", "traps"):
         source = yaml.safe_load(((directory or shipped("alerts") / "rules") / f"{name}.yaml").read_text(encoding="utf-8"))
         for rule in (rule for group in source["groups"] for rule in group["rules"]):
-            found.setdefault(rule["expr"].partition('rule="')[2].partition('"')[0], rule["annotations"])
+            about = rule["expr"].partition('rule="')[2].partition('"')[0]
+            if about not in found or (grade and f'grade="{grade}"' in rule["expr"]):
+                found[about] = rule["annotations"]
     return found
 
 
@@ -48,7 +50,7 @@ def draft(name: str, events: Sequence[Kept], others: Sequence[Kept], inventory: 
     """The whole text. events: of this incident, oldest first, at least one; others: of the same office about that time."""
     site = inventory.sites[events[0].site]
     zone = inventory.zone(events[0].site)
-    said = texts().get(events[0].entry.event.kind, {})
+    said = texts(grade=_gravest(events)).get(events[0].entry.event.kind, {})
     parts = [
         f"RANCANGAN LAPORAN INSIDEN SIBER {name}",
         f"Dibuat {_time(now, zone)} {zone_name(site.timezone)} dari catatan Ronda. Lengkapi yang di dalam [kurung], periksa, lalu kirim.",
@@ -88,7 +90,7 @@ def _description(events: Sequence[Kept], said: Mapping[str, str], office: str, d
         yield f"Arti: {said['description'].splitlines()[0]}"
         yield f"Dugaan: {said['cause']}; wajar bila {said['innocent']}"
     fields = [kept.entry.event.fields for kept in events]
-    gravest = next((word for grade, word in GRADES.items() if any(f.get("ronda.grade") == grade for f in fields)), "belum dinilai")
+    gravest = GRADES.get(_gravest(events), "belum dinilai")
     sure = SURE.get(fields[-1].get("ronda.confidence", ""), "belum tahu")
     over = fields[-1].get("ronda.state") == "closed"
     yield f"Tingkat menurut Ronda: {gravest}; keyakinan: {sure}; keadaan: {'tidak terlihat lagi' if over else 'masih terbuka'}"
@@ -97,6 +99,11 @@ def _description(events: Sequence[Kept], said: Mapping[str, str], office: str, d
     if technique := fields[-1].get("threat.technique.id"):
         yield f"Teknik: MITRE ATT&CK v{fields[-1].get('threat.version', '?')} {technique}"
     yield f"Diketahui lewat: kotak Ronda di kantor itu; paket bukti tersimpan: {fields[-1].get('ronda.evidence', '0')}"
+
+
+def _gravest(events: Sequence[Kept]) -> str:
+    told = {kept.entry.event.fields.get("ronda.grade", "") for kept in events}
+    return next((grade for grade in GRADES if grade in told), "")
 
 
 def _chronology(events: Sequence[Kept], zone: ZoneInfo) -> Iterator[str]:

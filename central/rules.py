@@ -129,7 +129,8 @@ def _alert(rule: Rule, who: Mapping[str, str]) -> Rule:
     made = {k: v for k, v in _clean(rule).items() if k != "for"}
     made["expr"] = _expressed(who, lasting)
     onset = {"incident": INCIDENT, "since": SINCE, "lasted": LASTED} if FINDING not in rule["expr"] else OF_FINDINGS
-    made["annotations"] = {**onset, **rule.get("annotations", {})}
+    said = rule.get("annotations", {})
+    made["annotations"] = {**onset, **said, **({"where": f"{_WHERE}{said.get('where', '')}{{{{ end }}}}"} if onset is OF_FINDINGS else {})}
     return made
 
 
@@ -196,7 +197,8 @@ _OWN = '{{ $own := "" }}{{ range $k, $v := $labels }}{{ if ne $k "__name__" }}{{
 _JOINED = " + on (site) group_left (code, zone) ronda_site_utc_offset_seconds{site=%q}"
 _ONSET = _OWN + '{{ with printf "ronda:condition_since:timestamp{%s}' + _JOINED + '" $own $labels.site | query }}{{ with first . }}'
 _LOCAL = "(. | value | toTime)"
-_INCIDENT = '{{ label "code" . }}-{{ ' + _LOCAL + '.Format "0102-1504" }}{{ end }}{{ end }}'
+_NAME, _ENDS = '{{ label "code" . }}-{{ ' + _LOCAL + '.Format "0102-1504" }}', "{{ end }}{{ end }}"
+_INCIDENT = _NAME + _ENDS
 # An outage of another day says which: "23/11 22.14 WIB".
 _SINCE = (
     "{{ $at := "
@@ -209,25 +211,26 @@ INCIDENT, SINCE = _ONSET + _INCIDENT, _ONSET + _SINCE
 # How long it has gone on. The end is told with the annotations of the last evaluation in which it stood, so then it is how long it was.
 LASTED = _OWN + '{{ range printf "time() - ronda:condition_since:timestamp{%s}" $own | query }}{{ . | value | humanizeDuration }}{{ end }}'
 
-# A finding has its id and its beginning from the box that found it: the centre and `ronda events` there must name the same one.
+# A finding has its id and its beginning from the box that found it: the centre and `ronda events` there must name the same one. Of several
+# of one minute the thousandths say which (agent/detect/casebook.py): ".002" is "-2".
 FINDING = "ronda:finding:bool"
 _OPENED = (
-    '{{ with printf "(ronda:finding_opened:timestamp{site=%q,rule=%q,grade=%q} or on (site) min by (site) (ronda:condition_since:timestamp'
-    "{site=%q,rule=%q}))"
+    '{{ with printf "(ronda:finding_opened:timestamp{site=%q,rule=%q,grade=%q} or on (site) floor(min by (site)'
+    " (ronda:condition_since:timestamp{site=%q,rule=%q})))"
     + _JOINED
     + '" $labels.site $labels.rule $labels.grade $labels.site $labels.rule $labels.site | query }}{{ with first . }}'
 )
+_NUMBER = "{{ " + _LOCAL + '.Format ".000" | reReplaceAll "^[.]000$" "" | reReplaceAll "^[.]0*" "-" }}'
 _AGO = (
     '{{ range printf "time() - ronda:finding_opened:timestamp{site=%q,rule=%q,grade=%q}" $labels.site $labels.rule $labels.grade | query }}'
 )
-# Where its cause is plugged in, as the box tells it (agent/detect/where.py); nothing where no switch tells: a rule may say better itself.
+# Where its cause is plugged in, as the box tells it (agent/detect/where.py); where no switch tells, what the rule itself says.
 _WHERE = (
     '{{ with printf "last_over_time(ronda_condition_where_info{site=%q,rule=%q}[6m])" $labels.site $labels.rule | query }}'
-    '{{ with first . }}{{ label "device" . }} port {{ label "port" . }}{{ end }}{{ end }}'
+    '{{ with first . }}{{ label "device" . }} port {{ label "port" . }}{{ end }}{{ else }}'
 )
 OF_FINDINGS = {
-    "incident": _OPENED + _INCIDENT,
+    "incident": _OPENED + _NAME + _NUMBER + _ENDS,
     "since": _OPENED + _SINCE,
     "lasted": _AGO + "{{ . | value | humanizeDuration }}{{ end }}",
-    "where": _WHERE,
 }

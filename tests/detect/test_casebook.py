@@ -201,6 +201,17 @@ def test_ids_are_local_time_and_never_given_twice():
     assert re.fullmatch(r"DKC-\d{4}-\d{4}", ids.give("DKC", zone, 1e300))
 
 
+def test_when_a_case_opened_says_as_a_number_which_of_that_minute_it_is_also_after_a_restart():
+    book = Book()
+    for rule in ("port_scan", "gateway_mac", "new_device"):
+        book.see(rule)
+    other = again(book)
+    other.tick()
+    at = {s.labels[0]: s.value for s in other.book.samples() if s.metric.name == "ronda_condition_opened_timestamp_seconds"}
+    begun = WALL // 1
+    assert at == pytest.approx({"port_scan": begun, "gateway_mac": begun + 0.0025, "new_device": begun + 0.0035}, abs=1e-5)
+
+
 def test_times_are_those_of_the_wall_now_whatever_it_said_when_the_case_opened():
     book = Book()
     book.book.take(Finding("port_scan", "x", "high", "likely", "m", confirmed=True), 1000.0, 100.0)  # 1970: no clock chip
