@@ -105,8 +105,16 @@ async def examine(
         rights = privileges.look(env.root)
         means = Means(rights, pinger(rights))
     case = Case(env, config, config_problems, data_dir, means)
-    answers = await asyncio.gather(*(_bounded(check, what, case) for check, what in CHECKS))
+    answers = await asyncio.gather(*(_bounded(check, what, case) for check, what in (*CHECKS, *_of_devices(config))))
     return [finding for findings in answers for finding in findings]
+
+
+def _of_devices(config: AgentConfig | None) -> "Sequence[tuple[Check, Words]]":
+    """Imported here: a box without devices needs none of it."""
+    from agent import devicedoctor
+
+    watched = {kind for kind, _ in config.tasks()} if config else set()
+    return devicedoctor.CHECKS if watched & set(devicedoctor.NEEDS) else ()
 
 
 async def _bounded(check: Check, what: Words, case: Case) -> list[Finding]:
@@ -522,7 +530,7 @@ async def _port(case: Case, listen: str) -> Finding:
     error = bind_error(host, int(port))
     if not error:
         return Finding("ok", Words("Alamat halaman Ronda bebas", "The address of Ronda's page is free"), listen)
-    if error == errno.EADDRINUSE and await _is_ronda(case.env, _reachable(host), int(port)):
+    if error == errno.EADDRINUSE and await _is_ronda(case.env, connectable(host), int(port)):
         return Finding("ok", Words("Ronda sedang berjalan di alamatnya", "Ronda is running at its address"), listen)
     if error == errno.EADDRINUSE:
         title = Words("Alamat halaman Ronda dipakai program lain", "The address of Ronda's page is taken by another program")
@@ -540,23 +548,26 @@ async def _port(case: Case, listen: str) -> Finding:
     )
 
 
-def bind_error(host: str, port: int) -> int:
+def bind_error(host: str, port: int, kind: socket.SocketKind = socket.SOCK_STREAM) -> int:
     """The errno that listening there would give now; 0: none. A host that is no address is left to the agent (0)."""
     try:
-        family, kind, _, _, address = socket.getaddrinfo(host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_NUMERICHOST)[0]  # noqa: S104
+        family, _, _, _, address = socket.getaddrinfo(host or "0.0.0.0", port, type=kind, flags=socket.AI_NUMERICHOST)[0]  # noqa: S104
     except socket.gaierror:
         return 0
     try:
         with socket.socket(family, kind) as sock:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the agent does: TIME_WAIT is no one's
+            if kind == socket.SOCK_STREAM:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the agent does: TIME_WAIT is no one's
             sock.bind(address)
-            sock.listen(1)
+            if kind == socket.SOCK_STREAM:
+                sock.listen(1)
     except OSError as e:
         return e.errno or errno.EINVAL
     return 0
 
 
-def _reachable(host: str) -> str:
+def connectable(host: str) -> str:
+    """Where to reach what listens there."""
     return {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
 
 
