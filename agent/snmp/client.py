@@ -23,6 +23,7 @@ from agent.collector import Failure
 from agent.snmp import messages, usm
 from agent.snmp.ber import Malformed
 from agent.snmp.messages import BULK, END, GET, NEXT, Ask, Reply, Report, Session
+from agent.snmp.v3 import MAX_NUMBER
 from agent.snmp.wire import Column, Credentials, Device, Oid, TooMuch, Value, text_of
 
 MAX_DEVICES = 1024  # of which something is known; the longest unasked goes first
@@ -194,7 +195,7 @@ class _Call:
         numbers: dict[int, int] = {}
         strange: list[str] = []
         for attempt in range(self.device.retries + 1):
-            number = random.randrange(1, messages.MAX_NUMBER)
+            number = random.randrange(1, MAX_NUMBER)
             numbers[number] = attempt
             self._asked.add(number)
             try:
@@ -255,7 +256,7 @@ class _Call:
         other.session = asked
         try:
             async with other, asyncio.timeout(self.device.timeout):
-                number = random.randrange(1, messages.MAX_NUMBER)
+                number = random.randrange(1, MAX_NUMBER)
                 await other._send(asked.request(number, Ask(GET, [UPTIME]), 0.0))
                 await other._answer({number}, [], 1)
         except (TimeoutError, OSError, Failure):

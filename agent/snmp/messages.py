@@ -4,12 +4,12 @@ Law: pure, time is an argument. Whatever bytes come, reading ends with a Reply, 
 number and by how many values were asked for. A Reply of v3 is as safe as the user's keys allow, or it is none.
 """
 
-import hmac
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from agent.snmp import ber, usm
-from agent.snmp.ber import INTEGER, NULL, SEQUENCE, STRING, Element, Malformed
+from agent.snmp import ber, usm, v3
+from agent.snmp.ber import INTEGER, NULL, SEQUENCE, Element, Malformed
+from agent.snmp.v3 import AUTH, MAX_NUMBER, PRIVATE, REPORTABLE, SAFETY, WINDOW, Seal
 from agent.snmp.wire import Credentials, Oid, Value
 
 GET, NEXT, RESPONSE, BULK, REPORT = 0xA0, 0xA1, 0xA2, 0xA5, 0xA8
@@ -22,10 +22,6 @@ STATUS = (
 END = Value("opaque", b"end")  # stands for endOfMibView; told from a device's value by identity
 _END = 0x82
 _VERSIONS = {"1": 0, "2c": 1, "3": 3}
-AUTH, PRIVATE, REPORTABLE = 1, 2, 4
-USM = 3  # RFC 3411, snmpSecurityModel
-WINDOW = 150  # seconds (RFC 3414 section 2.2.3)
-MAX_NUMBER = (1 << 31) - 1
 MAX_MESSAGE = 65507  # what fits in a datagram of UDP
 
 
@@ -56,18 +52,6 @@ class Report(NamedTuple):
     seconds: int
 
 
-class _Head(NamedTuple):
-    raw: bytes
-    number: int
-    flags: int
-    engine: bytes
-    boots: int
-    seconds: int
-    digest: Element
-    salt: bytes
-    data: Element
-
-
 class Session:
     """What is known of a device, as one asks it with these credentials. `user` is usm.user(credentials) for v3."""
 
@@ -94,26 +78,15 @@ class Session:
     def discovery(self, number: int) -> bytes:
         """Asks who the device is (RFC 3414 section 4)."""
         pdu = ber.element(GET, ber.integer(number), ber.integer(0), ber.integer(0), ber.element(SEQUENCE))
-        nothing, zero = ber.string(b""), ber.integer(0)
-        security = ber.element(SEQUENCE, nothing, zero, zero, nothing, nothing, nothing)
-        scoped = ber.element(SEQUENCE, nothing, nothing, pdu)
-        return ber.element(SEQUENCE, ber.integer(3), _global(number, REPORTABLE), ber.string(security), scoped)
+        seal = Seal(REPORTABLE, b"", 0, 0, b"", 0, MAX_MESSAGE)
+        return v3.sealed(number, seal, None, ber.string(b""), ber.string(b""), pdu)
 
     def _sealed(self, who: usm.User, number: int, pdu: bytes, at: float) -> bytes:
-        seconds, salt = min(self._now(at), MAX_NUMBER), b""
-        data = ber.element(SEQUENCE, ber.string(self.engine), ber.string(self.credentials.context.encode()), pdu)
         if who.level & PRIVATE:
             self._salt = self._salt + 1 & (1 << 64) - 1  # never the same twice with one key
-            salt = self._salt.to_bytes(8, "big")
-            data = ber.string(usm.encipher(who, self.engine, self._boots, seconds, salt, data))
-        head, times = _global(number, who.level | REPORTABLE), (ber.integer(self._boots), ber.integer(seconds))
-
-        def whole(digest: bytes) -> bytes:
-            security = ber.element(SEQUENCE, ber.string(self.engine), *times, ber.string(who.name), ber.string(digest), ber.string(salt))
-            return ber.element(SEQUENCE, ber.integer(3), head, ber.string(security), data)
-
-        size = usm.DIGESTS[who.auth]
-        return whole(who.digest(whole(bytes(size)), self.engine)) if size else whole(b"")
+        seconds = min(self._now(at), MAX_NUMBER)
+        seal = Seal(who.level | REPORTABLE, self.engine, self._boots, seconds, who.name, self._salt, MAX_MESSAGE)
+        return v3.sealed(number, seal, who, ber.string(self.engine), ber.string(self.credentials.context.encode()), pdu)
 
     def _now(self, at: float) -> int:
         return self._seconds + int(at - self._at)
@@ -129,72 +102,38 @@ class Session:
         if version != _VERSIONS[self.credentials.version]:
             raise Malformed("of another version of SNMP than was asked in")
         if self.user is not None:
-            return self._read3(self.user, _head(message), most, at)
+            return self._read3(self.user, v3.read(message), most, at)
         message.string()
         return _reply(message, most)
 
-    def _read3(self, who: usm.User, head: _Head, most: int, at: float) -> Reply | Report:
-        authentic = bool(head.flags & AUTH) and self._authentic(who, head)
-        scoped = Element(head.data.raw, head.data.start, head.data.end)
-        if head.flags & PRIVATE:
-            scoped = self._deciphered(who, head)
-        elif head.data.tag != SEQUENCE:
-            raise Malformed("enciphered, but not said to be")
+    def _read3(self, who: usm.User, it: v3.Message, most: int, at: float) -> Reply | Report:
+        authentic = bool(it.flags & AUTH) and self._authentic(who, it)
+        scoped = v3.opened(who, it)
         scoped.string()
         scoped.string()
         if scoped.more and scoped.raw[scoped.at] == REPORT:  # may be open: who doesn't know our user has no key for it
-            return Report(head.number, _about(scoped), head.engine, head.boots, head.seconds)
-        if who.level & (AUTH | PRIVATE) != head.flags & (AUTH | PRIVATE):
+            return Report(it.number, _about(scoped), it.engine, it.boots, it.seconds)
+        if who.level & SAFETY != it.flags & SAFETY:
             raise Malformed("less safe than it was asked")
-        if head.engine != self.engine:
+        if it.engine != self.engine:
             raise Malformed("of another engine than was asked")
         if authentic:
-            self._heard(head, at)
+            self._heard(it, at)
         return _reply(scoped, most)
 
-    def _authentic(self, who: usm.User, head: _Head) -> bool:
+    def _authentic(self, who: usm.User, it: v3.Message) -> bool:
         if who.auth == "none":
             raise Malformed("authenticated, though that was not asked for")
-        raw, digest = head.raw, head.digest
-        whole = b"".join((raw[: digest.start], bytes(digest.end - digest.start), raw[digest.end :]))
-        if not hmac.compare_digest(digest.content, who.digest(whole, head.engine)):
+        if not v3.authentic(who, it):
             raise Malformed("with a wrong digest: a password or a way of authentication differs, or somebody changed it on its way")
         return True
 
-    def _deciphered(self, who: usm.User, head: _Head) -> Element:
-        if who.privacy == "none" or head.data.tag != STRING:
-            raise Malformed("said to be private, and isn't")
-        try:
-            clear = usm.decipher(who, head.engine, head.boots, head.seconds, head.salt, head.data.content)
-        except ValueError as e:
-            raise Malformed(str(e)) from None
-        return Element(clear, 0, len(clear)).take(SEQUENCE)  # behind it stands what DES has filled up with
-
-    def _heard(self, head: _Head, at: float) -> None:
+    def _heard(self, it: v3.Message, at: float) -> None:
         """RFC 3414 section 3.2 (7b): a newer time is taken, an older one by more than the window is something played again."""
-        if head.boots > self._boots or (head.boots == self._boots and head.seconds > self._now(at)):
-            self._boots, self._seconds, self._at = head.boots, head.seconds, at
-        elif head.boots < self._boots or head.seconds < self._now(at) - WINDOW:
+        if it.boots > self._boots or (it.boots == self._boots and it.seconds > self._now(at)):
+            self._boots, self._seconds, self._at = it.boots, it.seconds, at
+        elif it.boots < self._boots or it.seconds < self._now(at) - WINDOW:
             raise Malformed("old: not within the time of its engine")
-
-
-def _global(number: int, flags: int) -> bytes:
-    return ber.element(SEQUENCE, ber.integer(number), ber.integer(MAX_MESSAGE), ber.string(bytes((flags,))), ber.integer(USM))
-
-
-def _head(message: Element) -> _Head:
-    head = message.take(SEQUENCE)
-    number, _, flags, model = head.integer(), head.integer(), head.string(), head.integer()
-    if len(flags) != 1 or flags[0] & (AUTH | PRIVATE) == PRIVATE or model != USM:
-        raise Malformed("a head that can't be")
-    security, data = message.take(STRING), message.take(SEQUENCE, STRING)
-    message.done()
-    said = Element(security.raw, security.start, security.end).take(SEQUENCE)
-    engine, boots, seconds, _ = said.string(), said.integer(), said.integer(), said.string()
-    digest, salt = said.take(STRING), said.string()
-    if not (0 <= boots <= MAX_NUMBER and 0 <= seconds <= MAX_NUMBER and len(engine) <= 32):
-        raise Malformed("security parameters that can't be")
-    return _Head(message.raw, number, flags[0], engine, boots, seconds, digest, salt, data)
 
 
 def _reply(message: Element, most: int) -> Reply:

@@ -13,8 +13,9 @@ import hmac
 import itertools
 from typing import Literal, NamedTuple, TypeAlias
 
-from agent.snmp import ber, usm
-from agent.snmp.ber import SEQUENCE, STRING, Element, Malformed
+from agent.snmp import ber, usm, v3
+from agent.snmp.ber import SEQUENCE, Element, Malformed
+from agent.snmp.v3 import AUTH, MAX_NUMBER, PRIVATE, REPORTABLE, SAFETY, WINDOW, Seal
 from agent.snmp.wire import Credentials, Oid, Value
 
 Reason: TypeAlias = Literal["version", "community", "auth", "malformed"]
@@ -32,9 +33,7 @@ IF_NAMES: tuple[Oid, ...] = ((1, 3, 6, 1, 2, 1, 31, 1, 1, 1, 1), (1, 3, 6, 1, 2,
 AUTH_ADDRESS: Oid = (1, 3, 6, 1, 4, 1, 9, 2, 1, 5)  # whom the device has refused, where it says so (OLD-CISCO-SYSTEM-MIB)
 USM_STATS: Oid = (1, 3, 6, 1, 6, 3, 15, 1, 1)
 LEVELS, WINDOWS, USERS, ENGINES, DIGESTS, DECIPHERING = range(1, 7)  # usmStatsUnsupportedSecLevels … usmStatsDecryptionErrors
-AUTH, PRIVATE, REPORTABLE = 1, 2, 4
-WINDOW = 150  # seconds (RFC 3414 section 2.2.3)
-MAX_BOOTS = (1 << 31) - 1
+MAX_BOOTS = MAX_NUMBER
 MAX_MESSAGE = 8192
 MAX_ENGINES, MAX_INFORMS, INFORM_AGAIN = 8, 64, 60.0
 MAX_VALUES = 64  # of one notification that are looked at: devices send a dozen, and a thousand would cost 2 ms
@@ -76,21 +75,6 @@ class Engine(NamedTuple):
         return max(0, int(at - self.began)) & MAX_BOOTS
 
 
-class _Message(NamedTuple):
-    """A message of v3, its head read and nothing of it believed."""
-
-    raw: bytes
-    id: int
-    flags: int
-    engine: bytes
-    boots: int
-    seconds: int
-    user: bytes
-    digest: Element
-    salt: bytes
-    data: Element
-
-
 class _Pdu(NamedTuple):
     """context: of a v3 message, encoded; what answers it names the same (net-snmp takes no other answer)."""
 
@@ -124,6 +108,8 @@ class Door:
             if version not in (0, 1, 3) or (version == 3) != (self._user is not None):
                 raise Refused("version", f"of SNMP version {_version(version)}, which isn't the one of its credentials")
             return self._v3(message, at) if version == 3 else self._plain(message, "2c" if version else "1", at)
+        except v3.OtherModel as e:
+            raise Refused("version", str(e)) from None
         except Malformed as e:
             raise Refused("malformed", str(e)) from None
 
@@ -158,7 +144,7 @@ class Door:
     # -- v3 ---------------------------------------------------------------------------------------------------------------
 
     def _v3(self, message: Element, at: float) -> Answer:
-        it = _head(message)
+        it = v3.read(message)
         if it.engine == self._us.id:
             return self._to_us(it, at)
         if not it.engine:  # whoever wants to inform us begins so
@@ -169,7 +155,7 @@ class Door:
             e.reply = self._report(it, ENGINES, at) if it.flags & REPORTABLE else b""
             raise
 
-    def _from_engine(self, it: _Message, at: float) -> Answer:
+    def _from_engine(self, it: v3.Message, at: float) -> Answer:
         """A trap: the sender's engine is authoritative."""
         if self._pinned and not hmac.compare_digest(it.engine, self._pinned):
             raise Refused("auth", "of another engine than config names")
@@ -181,7 +167,7 @@ class Door:
             raise Refused("auth", "an inform to another engine than ours")
         return said, b""
 
-    def _to_us(self, it: _Message, at: float) -> Answer:
+    def _to_us(self, it: v3.Message, at: float) -> Answer:
         """An inform: our engine is authoritative."""
         self._authenticate(it, at)
         in_time = it.boots == self._us.boots and abs(it.seconds - self._us.seconds(at)) <= WINDOW
@@ -194,20 +180,18 @@ class Door:
         said = _trap2(pdu, "3")
         if not said.inform:
             return said, b""
-        return self._new(said, pdu, at), self._sealed(it.id, it.flags & (AUTH | PRIVATE), it.user, pdu.context + _response(pdu), at)
+        return self._new(said, pdu, at), self._sealed(it.number, it.flags & SAFETY, it.user, pdu.context + _response(pdu), at)
 
-    def _authenticate(self, it: _Message, at: float) -> None:
+    def _authenticate(self, it: v3.Message, at: float) -> None:
         assert self._user
         if not hmac.compare_digest(it.user, self._user.name):
             raise Refused("auth", "of another user", self._report(it, USERS, at))
-        if it.flags & (AUTH | PRIVATE) != self._user.level:
+        if it.flags & SAFETY != self._user.level:
             raise Refused("auth", "not with the authentication and privacy that are wanted", self._report(it, LEVELS, at))
-        if self._user.level & AUTH:
-            whole = b"".join((it.raw[: it.digest.start], bytes(it.digest.end - it.digest.start), it.raw[it.digest.end :]))
-            if not hmac.compare_digest(it.digest.content, self._user.digest(whole, it.engine)):
-                raise Refused("auth", "with another password, or another way of authentication", self._report(it, DIGESTS, at))
+        if self._user.level & AUTH and not v3.authentic(self._user, it):
+            raise Refused("auth", "with another password, or another way of authentication", self._report(it, DIGESTS, at))
 
-    def _in_time(self, it: _Message, at: float) -> bool:
+    def _in_time(self, it: v3.Message, at: float) -> bool:
         """RFC 3414 section 3.2 (7b): what is newer than all before sets the time, what is older by more than the window is a replay."""
         boots, seconds, then = self._times.get(it.engine, (-1, 0, at))
         if it.boots > boots or (it.boots == boots and it.seconds > seconds):
@@ -218,61 +202,28 @@ class Door:
             return it.boots < MAX_BOOTS
         return it.boots == boots and it.seconds >= seconds + (at - then) - WINDOW
 
-    def _report(self, it: _Message, which: int, at: float, flags: int = 0) -> bytes:
+    def _report(self, it: v3.Message, which: int, at: float, flags: int = 0) -> bytes:
         """What is wrong, to whoever wants to know; and our engine's id and time with it."""
         if not it.flags & REPORTABLE:
             return b""
         self.reports += 1
         pair = ber.element(SEQUENCE, ber.oid((*USM_STATS, which, 0)), ber.integer(self.reports & 0xFFFFFFFF, ber.COUNTER))
         pdu = ber.element(REPORT, ber.integer(_request(it)), ber.integer(0), ber.integer(0), ber.element(SEQUENCE, pair))
-        return self._sealed(it.id, flags, it.user if flags & AUTH else b"", ber.string(self._us.id) + ber.string(b"") + pdu, at)
+        return self._sealed(it.number, flags, it.user if flags & AUTH else b"", ber.string(self._us.id) + ber.string(b"") + pdu, at)
 
     def _sealed(self, number: int, flags: int, name: bytes, scoped: bytes, at: float) -> bytes:
         """A whole message of our engine's, enciphered and with a digest as `flags` have it."""
-        us, who = self._us, self._user
-        assert who
-        seconds, salt = us.seconds(at), b""
-        data = ber.element(SEQUENCE, scoped)
+        us = self._us
         if flags & PRIVATE:
             self._salt = self._salt + 1 & (1 << 64) - 1
-            salt = self._salt.to_bytes(8, "big")
-            data = ber.string(usm.encipher(who, us.id, us.boots, seconds, salt, data))
-        size = usm.DIGESTS[who.auth] if flags & AUTH else 0
-        head = ber.element(
-            SEQUENCE, ber.integer(number), ber.integer(MAX_MESSAGE), ber.string(bytes((flags,))), ber.integer(3)
-        )  # 3: USM (RFC 3411)
-
-        def whole(digest: bytes) -> bytes:
-            times = ber.string(us.id), ber.integer(us.boots), ber.integer(seconds)
-            security = ber.element(SEQUENCE, *times, ber.string(name), ber.string(digest), ber.string(salt))
-            return ber.element(SEQUENCE, ber.integer(3), head, ber.string(security), data)
-
-        return whole(who.digest(whole(bytes(size)), us.id)) if size else whole(b"")
+        return v3.sealed(number, Seal(flags, us.id, us.boots, us.seconds(at), name, self._salt, MAX_MESSAGE), self._user, scoped)
 
 
 def _version(number: int) -> str:
     return {0: "1", 1: "2c", 3: "3"}.get(number, f"number {number}")
 
 
-def _head(message: Element) -> _Message:
-    head = message.take(SEQUENCE)
-    number, _, flags, model = head.integer(), head.integer(), head.string(), head.integer()
-    if not 0 <= number <= MAX_BOOTS or len(flags) != 1 or flags[0] & (AUTH | PRIVATE) == PRIVATE:
-        raise Malformed("a head that can't be")
-    if model != 3:
-        raise Refused("version", "of another security model than USM")
-    security = message.take(STRING)
-    data = message.take(SEQUENCE, STRING)
-    message.done()
-    said = Element(security.raw, security.start, security.end).take(SEQUENCE)
-    engine, boots, seconds, user = said.string(), said.integer(), said.integer(), said.string()
-    digest, salt = said.take(STRING), said.string()
-    if not 0 <= boots <= MAX_BOOTS or not 0 <= seconds <= MAX_BOOTS or len(engine) > 32 or len(user) > 32:
-        raise Malformed("security parameters that can't be")
-    return _Message(message.raw, number, flags[0], engine, boots, seconds, user, digest, salt, data)
-
-
-def _request(it: _Message) -> int:
+def _request(it: v3.Message) -> int:
     """The number of the request that is in a message, where it stands open in it."""
     try:
         return _scoped_pdu(it.data).request
@@ -280,17 +231,14 @@ def _request(it: _Message) -> int:
         return 0
 
 
-def _scoped(who: usm.User | None, it: _Message) -> _Pdu:
+def _scoped(who: usm.User | None, it: v3.Message) -> _Pdu:
     """What is said in a message that is authentic. Raises Refused, Malformed."""
     assert who
-    if not it.flags & PRIVATE:
-        return _scoped_pdu(it.data)
     try:
-        if it.data.tag != STRING:
-            raise Malformed("said to be private, and isn't")
-        clear = usm.decipher(who, it.engine, it.boots, it.seconds, it.salt, it.data.content)
-        return _scoped_pdu(Element(clear, 0, len(clear)).take(SEQUENCE))  # behind it stands what DES has filled up with
-    except ValueError:
+        return _scoped_pdu(v3.opened(who, it))
+    except Malformed:
+        if not it.flags & PRIVATE:
+            raise
         raise Refused("auth", "can't be deciphered: another privacy password, or another way of privacy") from None
 
 

@@ -26,6 +26,7 @@ from agent.snmp.ber import Malformed
 from agent.snmp.client import UdpClient
 from agent.snmp.library import PysnmpClient
 from agent.snmp.messages import Ask, Reply, Report, Session
+from agent.snmp.v3 import MAX_NUMBER
 from agent.snmp.wire import Client, Credentials, Device, Oid, TooMuch, Value
 from tests.fuzz import broken, fuzz
 from tests.snmp.liar import END, NULL, Answer, Asked, Liar, honest, lying, report
@@ -615,7 +616,7 @@ V2C = Session(Credentials("2c", "rahasia"), None)
 
 
 @fuzz
-@given(st.integers(1, messages.MAX_NUMBER), st.lists(OIDS, max_size=8), st.integers(0, 1000))
+@given(st.integers(1, MAX_NUMBER), st.lists(OIDS, max_size=8), st.integers(0, 1000))
 def test_pysnmp_reads_our_requests(number: int, oids: list[Oid], repetitions: int) -> None:
     from pyasn1.codec.ber import decoder
     from pysnmp.proto.api import v2c
@@ -641,7 +642,7 @@ VALUES = st.one_of(
 
 
 @fuzz
-@given(st.integers(1, messages.MAX_NUMBER), st.lists(st.tuples(OIDS, VALUES), min_size=1, max_size=8))
+@given(st.integers(1, MAX_NUMBER), st.lists(st.tuples(OIDS, VALUES), min_size=1, max_size=8))
 def test_we_read_what_pysnmp_answers(number: int, pairs: list[tuple[Oid, tuple[Any, Any]]]) -> None:
     from pyasn1.codec.ber import encoder
     from pysnmp.proto.api import v2c

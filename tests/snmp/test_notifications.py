@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from agent.snmp import ber, messages, usm
+from agent.snmp import ber, messages, usm, v3
 from agent.snmp.notifications import MAX_BOOTS, NAMES, Door, Engine, Notification, Refused
 from agent.snmp.receiver import Receiver, Whom
 from agent.snmp.wire import Credentials, parse_oid
@@ -238,7 +238,7 @@ def test_of_a_notification_with_a_thousand_values_the_first_are_looked_at() -> N
 def _salt_of(raw: bytes) -> bytes:
     message = ber.Element(raw, 0, len(raw)).take(ber.SEQUENCE)
     assert message.integer() == 3
-    return messages._head(message).salt
+    return v3.read(message).salt
 
 
 @pytest.mark.parametrize("privacy", ["aes", "des"])
