@@ -282,6 +282,8 @@ def _once_config(kind: Kind, args: argparse.Namespace) -> Any:
             lines.append(f"{key}: {json.dumps(value)}")
             if key == "timeout" and "interval" in {f.split("=")[0] for f in options} | {"interval"}:
                 lines.append(f"interval: {json.dumps(_at_least(value, 15.0))}")
+    if "senders" in kind.config.__dataclass_fields__ and not any(option.startswith("senders=") for option in options):
+        options.append("senders={router: gateway}")  # most offices have this one; whoever else sends is shown as well
     for option in options:
         key, sep, value = option.partition("=")
         if not sep:

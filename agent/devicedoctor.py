@@ -101,7 +101,7 @@ async def _device(case: Case, client: UdpClient, config: Any) -> Finding:
             f"Perangkat {name} tidak bisa ditanya: berkas kata sandinya salah", f"{name} can't be asked: its password's file is wrong"
         )
         return Finding("warn", title, file)
-    asked = Asked(name, config.target, file or 'community "public"')
+    asked = Asked(name, config.target, file or '"public"')
     try:
         async with asyncio.timeout(PATIENCE):
             host, port = split(config.target)

@@ -7,6 +7,8 @@ UDP and TCP, RFC 3164 as routers really send it and RFC 5424. Who isn't in `send
 loopback, where nobody but this box can send: name the office's own address, or 0.0.0.0; for port 514 see docs/operations. Failed logins
 are told whoever makes them, those of `admins` too; that they came in is only told of others.
 
+Does a router send at all, and what is made of it? ronda once syslog listen=0.0.0.0:5514 --timeout 60s (any port that the agent hasn't got)
+
 Law: messages are read and forgotten: only what a detector finds is kept. The time of a message is when it came; what its sender wrote is a
 field, since routers say 1970. All decisions are the detectors', which are pure. Addresses and names are in events only, never in labels.
 """
@@ -18,7 +20,7 @@ import math
 import re
 import zoneinfo
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 from agent import cases
 from agent.cases import PLAUSIBLE, Cases, SuppressConfig
@@ -198,10 +200,7 @@ class Ears:
         at = self._env.clock.monotonic()
         if at >= self._due:
             self._due = at + GATEWAYS
-            by_gateway = [name for name, address in self._config.senders.items() if address == "gateway"]
-            gateways = [gateway.partition("%")[0] for gateway in self._env.net.gateways()] if by_gateway else []
-            own = {address: name for name, address in self._config.senders.items() if address != "gateway"}
-            self._senders = {**{address: name for name in by_gateway for address in gateways}, **own}
+            self._senders = addresses(self._config, self._env)
         return self._senders
 
     def hear(self, sender: str, data: bytes) -> bool:
@@ -229,6 +228,79 @@ class Ears:
         return frozenset({"devicelog"} | every if speaking else ())
 
 
+def addresses(config: Config, env: Env) -> dict[str, str]:
+    by_gateway = [name for name, address in config.senders.items() if address == "gateway"]
+    gateways = [gateway.partition("%")[0] for gateway in env.net.gateways()] if by_gateway else []
+    own = {address: name for name, address in config.senders.items() if address != "gateway"}
+    return {**{address: name for name in by_gateway for address in gateways}, **own}
+
+
+# -- for people --------------------------------------------------------------------------------------------------------------------
+
+MOST_SHOWN = 1000
+
+
+class Anybody(Mapping[str, str]):
+    """Address → name; who has none is called by his address."""
+
+    def __init__(self, names: Mapping[str, str]) -> None:
+        self._names = names
+
+    def __getitem__(self, address: str) -> str:
+        return self._names.get(address, address)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+async def once(config: Config, env: Env) -> dict[str, Any]:
+    """Everything that comes within the timeout, whoever sends it, and what Ronda makes of it: is my router sending?"""
+    came: list[dict[str, Any]] = []
+    lines, names, refused = routerlines.Reader(), addresses(config, env), collections.Counter[str]()
+
+    def hear(sender: str, data: bytes) -> bool:
+        row = {"from": sender, "refused": "" if sender in names.values() else "sender: not in senders"}
+        try:
+            message = rfc3164.read(data)
+        except SyslogError as e:
+            row |= {"message": data[:120].decode(errors="replace"), "understood": "", "refused": f"malformed: {e}"}
+        else:
+            told = ", ".join(_called(told) for told in lines.read(message, sender, env.clock.monotonic()))
+            row |= {"message": message.text[:160], "understood": told}
+        came.append({key: row[key] for key in ("from", "message", "understood", "refused")})
+        return True
+
+    try:
+        receiver = Receiver(config.listen, hear, env.clock, refused)
+    except OSError as e:  # mostly the agent itself has the port
+        return {"ok": False, "listened": f"not at all: {e.strerror or e}", "heard": 0, "came": []}
+    receiver.senders, ports = Anybody(names), receiver.ports
+    try:
+        await env.clock.sleep(config.timeout)
+    finally:
+        await receiver.close()
+    heard = sum(not row["refused"] for row in came)
+    listened = f"UDP and TCP port {', '.join(map(str, ports))} on {config.listen.rpartition(':')[0] or 'all addresses'}"
+    found: dict[str, Any] = {"ok": heard > 0, "listened": listened, "heard": heard, "dropped": refused.total(), "came": came[:MOST_SHOWN]}
+    if not heard and _loopback(config.listen.rpartition(":")[0].strip("[]")):
+        found["periksa"] = "hanya kotak ini yang didengar di alamat itu; untuk perangkat: listen=0.0.0.0:5514"
+    return found
+
+
+def _loopback(host: str) -> bool:
+    found = parse_address(host)
+    return found is not None and found.is_loopback
+
+
+def _called(told: routerlines.Told) -> str:
+    if isinstance(told, seen.RouterLogin):
+        return "login" if told.success else "login refused"
+    return f"changed: {told.area}" if isinstance(told, seen.RouterChange) else "firewall drop"
+
+
 def glance(samples: Sequence[Sample]) -> str:
     """`1 dari 2 perangkat terdengar, tidak ada temuan`."""
     senders = len([s for s in samples if s.metric is MESSAGES])
@@ -248,4 +320,6 @@ def build(config: Config, env: Env) -> Watcher:
     return SyslogWatcher(config, env)
 
 
-KIND = Kind(name="syslog", config=Config, metrics=METRICS, build=build, events=RULES, glance=glance, concerns=concerns, facts=facts)
+KIND = Kind(
+    name="syslog", config=Config, metrics=METRICS, build=build, events=RULES, once=once, glance=glance, concerns=concerns, facts=facts
+)

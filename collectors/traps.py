@@ -8,6 +8,8 @@ snmp has them; without one: v1 and v2c with the community "public", which is no 
 For port 162 see config/systemd/ronda-traps.socket: the agent needs no privilege. By default it listens on loopback, where nobody but this
 box can send. `engine_ids` ties a v3 sender to one engine; without it any will do whose messages prove the password.
 
+Does a device send at all? ronda once traps listen=0.0.0.0:1162 --timeout 60s (any port that the agent hasn't got; anybody's are shown)
+
 Law: a notification is told as an event, and forgotten; alike ones of one turn are one event with their count. All decisions are the
 detectors', which are pure. Addresses and names are in events only, never in labels.
 """
@@ -345,7 +347,15 @@ async def once(config: Config, env: Env) -> dict[str, Any]:
     finally:
         receiver.close()
     heard = sum(not row["refused"] for row in came)
-    return {"ok": heard > 0, "listened": f"UDP port {port}", "heard": heard, "came": came[:1000]}
+    found: dict[str, Any] = {
+        "ok": heard > 0,
+        "listened": f"UDP port {port} on {config.listen.rpartition(':')[0] or 'all addresses'}",
+        "heard": heard,
+        "came": came[:1000],
+    }
+    if not heard and _loopback(config.listen.rpartition(":")[0].strip("[]")):
+        found["periksa"] = "hanya kotak ini yang didengar di alamat itu; untuk perangkat: listen=0.0.0.0:1162"
+    return found
 
 
 def glance(samples: Sequence[Sample]) -> str:

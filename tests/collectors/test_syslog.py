@@ -6,6 +6,7 @@ Law: the sockets are real, time is not where it can be helped; each test listens
 import asyncio
 import contextlib
 import datetime
+import json
 import os
 import socket
 import subprocess
@@ -370,3 +371,36 @@ def test_a_port_that_may_not_be_had_says_how_it_can() -> None:
 def test_the_kind_names_its_rules_and_what_they_need() -> None:
     assert set(syslog.KIND.events) == {make(syslog.Vouched()).rule.name for make in SYSLOG}
     assert syslog.glance([]) == "0 dari 0 perangkat terdengar, tidak ada temuan"
+
+
+def test_once_shows_what_comes_whoever_sends_it_and_what_is_made_of_it() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [
+        sys.executable,
+        "-m",
+        "agent",
+        "once",
+        "syslog",
+        f"listen=127.0.0.1:{port}",
+        "senders={router: 127.0.0.1}",
+        "--timeout",
+        "1s",
+    ]
+    with subprocess.Popen([*command, "--json"], stdout=subprocess.PIPE, text=True) as run:
+        while f":{port:04X} " not in Path("/proc/net/udp").read_text():
+            assert run.poll() is None
+        for source, line in (("127.0.0.1", REFUSED), ("127.0.0.2", REFUSED), ("127.0.0.1", b"\xff")):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+                sender.bind((source, 0))
+                sender.sendto(line, ("127.0.0.1", port))
+        assert run.stdout
+        found = json.loads(run.stdout.read())
+    assert run.returncode == 0
+    assert (found["heard"], found["listened"]) == (1, f"UDP and TCP port {port} on 127.0.0.1")
+    assert [(row["from"], row["understood"], row["refused"].partition(":")[0]) for row in found["came"]] == [
+        ("router", "login refused", ""), ("127.0.0.2", "login refused", "sender"), ("router", "", "malformed"),
+    ]  # fmt: skip
+
+
+REFUSED = b"<30>system,error,critical login failure for user admin from 192.0.2.66 via ssh"
