@@ -38,6 +38,8 @@ class Schema:
             return
         if not self.user:
             yield "user", "is needed in version 3 (write the user that the device has for us)"
+        if len(self.user.encode()) > 32:
+            yield "user", "has at most 32 bytes (RFC 3414): no device can have a longer one"
         for what in ("auth", "privacy"):
             if getattr(self, what) != "none" and len(getattr(self, f"{what}_password")) < 8:
                 yield (

@@ -32,6 +32,7 @@ def test_a_user_with_keys(tmp_path: Path) -> None:
     [
         ("version: 2c\n", "snmp.yaml:1: community: is needed in versions 1 and 2c"),
         ("version: 3\n", "user: is needed in version 3"),
+        (f"version: 3\nuser: {'rahasia' * 5}\n", "snmp.yaml:2: user: has at most 32 bytes"),
         ("version: 3\nuser: a\nauth: sha\nauth_password: rahasia\n", "snmp.yaml:4: auth_password: has at least eight characters"),
         ("version: 3\nuser: a\nprivacy: aes\nprivacy_password: rahasia-sekali\n", "auth: is needed where there is privacy"),
         ("comunity: rahasia\n", "snmp.yaml:1: comunity: unknown key (did you mean community?)"),
