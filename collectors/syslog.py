@@ -302,11 +302,13 @@ def _called(told: routerlines.Told) -> str:
 
 
 def glance(samples: Sequence[Sample]) -> str:
-    """`1 dari 2 perangkat terdengar, tidak ada temuan`."""
+    """`1 dari 2 perangkat terdengar, tidak ada temuan`; and whether strangers speak: a router under another address is one."""
     senders = len([s for s in samples if s.metric is MESSAGES])
     heard = len([s for s in samples if s.metric is LAST])
     active = sum(s.value for s in samples if s.metric is casebook.ACTIVE)
-    return f"{heard} dari {senders} perangkat terdengar, {f'{active:.0f} temuan' if active else 'tidak ada temuan'}"
+    strangers = sum(s.value for s in samples if s.metric is REFUSED and s.labels == ("sender",))
+    refused = f"{strangers:.0f} pesan pengirim tak dikenal ditolak, " if strangers else ""
+    return f"{heard} dari {senders} perangkat terdengar, {refused}{f'{active:.0f} temuan' if active else 'tidak ada temuan'}"
 
 
 def facts(samples: Sequence[Sample]) -> tuple[Fact, ...]:

@@ -359,10 +359,12 @@ async def once(config: Config, env: Env) -> dict[str, Any]:
 
 
 def glance(samples: Sequence[Sample]) -> str:
-    """`12 kabar, tidak ada temuan`."""
+    """`12 kabar, tidak ada temuan`; and how many were refused: `ronda events --kind trap_refused` says of whom and why."""
     heard = sum(s.value for s in samples if s.metric is RECEIVED)
     active = sum(s.value for s in samples if s.metric is casebook.ACTIVE)
-    return f"{heard:.0f} kabar, {f'{active:.0f} temuan' if active else 'tidak ada temuan'}"
+    refused = sum(s.value for s in samples if s.metric is REFUSED)
+    turned = f"{refused:.0f} ditolak, " if refused else ""
+    return f"{heard:.0f} kabar, {turned}{f'{active:.0f} temuan' if active else 'tidak ada temuan'}"
 
 
 def facts(samples: Sequence[Sample]) -> tuple[Fact, ...]:

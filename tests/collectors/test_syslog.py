@@ -371,6 +371,8 @@ def test_a_port_that_may_not_be_had_says_how_it_can() -> None:
 def test_the_kind_names_its_rules_and_what_they_need() -> None:
     assert set(syslog.KIND.events) == {make(syslog.Vouched()).rule.name for make in SYSLOG}
     assert syslog.glance([]) == "0 dari 0 perangkat terdengar, tidak ada temuan"
+    refused = [syslog.REFUSED(5.0, "sender"), syslog.REFUSED(2.0, "flood")]
+    assert syslog.glance(refused) == "0 dari 0 perangkat terdengar, 5 pesan pengirim tak dikenal ditolak, tidak ada temuan"
 
 
 def test_once_shows_what_comes_whoever_sends_it_and_what_is_made_of_it() -> None:
