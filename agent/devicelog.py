@@ -9,18 +9,16 @@ Port 514 needs no capability when systemd opens it: config/systemd/ronda-syslog.
 
 import asyncio
 import collections
-import contextlib
 import errno
 import logging
 import os
 import socket
-import struct
 from collections.abc import Callable, Iterable, Mapping
 
 from agent.bucket import Peers
 from agent.clock import Clock
 from agent.detect.lines import address
-from agent.sockets import handed
+from agent.sockets import dropped, handed
 from agent.wire.rfc3164 import MAX
 from agent.wire.rfc6587 import Splitter
 
@@ -34,7 +32,6 @@ MOST_OPEN, MOST_EACH, QUEUE, CHUNK = 64, 4, 16, 16_384
 HALF, IDLE = 60.0, 6 * 3600.0  # seconds until a message must be whole, and until a quiet connection is closed
 BUFFER = 1 << 20
 REASONS = ("sender", "malformed", "flood", "long")
-SO_RXQ_OVFL = 40  # asm-generic/socket.h: datagrams that the kernel had no room for
 _STRANGERS = 16  # that are named in the log
 
 
@@ -52,16 +49,14 @@ class Receiver:
         self.senders: Mapping[str, str] = {}
         self._hear, self._clock, self._refused = hear, clock, refused
         self._peers = Peers(RATE, 1.0 / RATE)
-        self._lost: dict[int, int] = {}
         self._second, self._read = 0, 0
         self._open: dict[asyncio.Task[None], tuple[str, float]] = {}  # by connection: whose, and when it last spoke
         self._strangers: set[str] = set()
         self._paused: asyncio.TimerHandle | None = None
         self._sockets = handed(NAME, environ) or list(opened(listen))
         self._loop = asyncio.get_running_loop()
-        for sock in self._of(socket.SOCK_DGRAM):
-            with contextlib.suppress(OSError):  # then its losses are not counted
-                sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
+        self._dropped = {sock: dropped(sock) for sock in self._of(socket.SOCK_DGRAM)}
+        for sock in self._dropped:
             self._loop.add_reader(sock, self._datagrams, sock)
         self._accepting = [self._loop.create_task(self._accept(sock)) for sock in self._of(socket.SOCK_STREAM)]
 
@@ -70,7 +65,10 @@ class Receiver:
         return sorted({sock.getsockname()[1] for sock in self._sockets})
 
     def check(self) -> None:
-        """Raises what ended a task of ours."""
+        """Counts what the kernel had no room for. Raises what ended a task of ours."""
+        for sock, before in self._dropped.items():
+            self._dropped[sock] = now = dropped(sock)
+            self._refused["flood"] += (now - before) % (1 << 32)
         for task in self._accepting:
             if task.done():
                 task.result()
@@ -120,14 +118,13 @@ class Receiver:
             if read >= BATCH:
                 break
             try:
-                data, notes, _, sender = sock.recvmsg(MAX + 1, socket.CMSG_SPACE(4))
+                data, sender = sock.recvfrom(MAX + 1)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as e:
                 log.debug("syslog: %s", e)
                 return
             self._read += 1
-            self._count_lost(sock, notes)
             source = plain(sender)
             if name := self._whose(source):
                 if self._peers.take(source, now):
@@ -148,13 +145,6 @@ class Receiver:
         self._paused = None
         for sock in self._of(socket.SOCK_DGRAM):
             self._loop.add_reader(sock, self._datagrams, sock)
-
-    def _count_lost(self, sock: socket.socket, notes: Iterable[tuple[int, int, bytes]]) -> None:
-        for level, kind, data in notes:
-            if level == socket.SOL_SOCKET and kind == SO_RXQ_OVFL and len(data) == 4:
-                [lost] = struct.unpack("=I", data)
-                self._refused["flood"] += (lost - self._lost.get(sock.fileno(), 0)) % (1 << 32)
-                self._lost[sock.fileno()] = lost
 
     # -- TCP ----------------------------------------------------------------------------------------------------------------------
 

@@ -10,6 +10,7 @@ import errno
 import ipaddress
 import os
 import socket
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -100,6 +101,20 @@ def handed(name: str, environ: Mapping[str, str] = os.environ) -> list[socket.so
             one.setblocking(False)
             found.append(one)
     return found
+
+
+SO_MEMINFO, _DROPS = 55, slice(32, 36)  # asm-generic/socket.h; linux/sock_diag.h: SK_MEMINFO_DROPS
+
+
+def dropped(sock: socket.socket) -> int:
+    """Datagrams that the kernel threw away for want of room, modulo 2^32, since the socket was made: systemd's outlive the agent.
+
+    0 where it can't say (Linux before 4.12).
+    """
+    try:
+        return int.from_bytes(sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, 36)[_DROPS], sys.byteorder)
+    except OSError:
+        return 0
 
 
 async def readable(sock: socket.socket) -> None:

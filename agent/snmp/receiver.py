@@ -10,7 +10,6 @@ import contextlib
 import logging
 import secrets
 import socket
-import sys
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
@@ -19,7 +18,7 @@ from agent.clock import Clock
 from agent.snmp import usm
 from agent.snmp.notifications import MAX_MESSAGE, Door, Engine, Notification, Refused
 from agent.snmp.wire import Credentials
-from agent.sockets import handed, sockaddr
+from agent.sockets import dropped, handed, sockaddr
 
 log = logging.getLogger("ronda.traps")
 
@@ -28,7 +27,6 @@ REASONS = ("sender", "community", "version", "auth", "malformed", "flood")
 BURST, EVERY = 200, 0.05  # notifications of one sender: so many at once, then one each so many seconds
 BATCH, PAUSE = 64, 0.05  # datagrams at once, and seconds until the next
 BUFFER = 212_992  # bytes that wait in the kernel: a rack that comes up at once
-SO_RXQ_OVFL = 40  # asm-generic/socket.h: says with each datagram how many were thrown away
 
 
 class Whom(NamedTuple):
@@ -50,14 +48,19 @@ class Receiver:
         self.senders: Mapping[str, str] = {}  # address → name
         self._buckets = {name: Bucket(BURST, EVERY, clock.monotonic()) for name in whom}
         self.admit(whom)
-        self.lost = 0  # datagrams that the kernel has thrown away
         self._sock = bound(listen)
+        self._dropped = dropped(self._sock)  # before us
         self._resume: asyncio.TimerHandle | None = None
         self._watch()
 
     @property
     def port(self) -> int:
         return int(self._sock.getsockname()[1])
+
+    @property
+    def lost(self) -> int:
+        """Datagrams that the kernel has thrown away."""
+        return (dropped(self._sock) - self._dropped) % (1 << 32)
 
     @property
     def loopback(self) -> bool:
@@ -81,22 +84,16 @@ class Receiver:
     def _read(self) -> None:
         for _ in range(BATCH):
             try:
-                data, ancillary, flags, address = self._sock.recvmsg(MAX_MESSAGE, socket.CMSG_SPACE(4))
+                data, _, flags, address = self._sock.recvmsg(MAX_MESSAGE)
             except BlockingIOError:
                 return
             except OSError as e:  # of an answer that could not be delivered: the next call has the next datagram
                 log.debug("traps: %s", e)
                 continue
-            self._count(ancillary)
             self._hear(data, bool(flags & socket.MSG_TRUNC), address)
         loop = asyncio.get_running_loop()
         loop.remove_reader(self._sock)
         self._resume = loop.call_later(PAUSE, self._watch)
-
-    def _count(self, ancillary: list[tuple[int, int, bytes]]) -> None:
-        for level, kind, data in ancillary:
-            if (level, kind) == (socket.SOL_SOCKET, SO_RXQ_OVFL) and len(data) >= 4:
-                self.lost = int.from_bytes(data[:4], sys.byteorder)
 
     def _hear(self, data: bytes, cut: bool, address: tuple[str, int]) -> None:
         source = str(address[0]).removeprefix("::ffff:").partition("%")[0]
@@ -124,10 +121,7 @@ class Receiver:
 
 def bound(listen: str) -> socket.socket:
     """The socket that systemd has opened, else one of our own. Raises OSError."""
-    sock = next((s for s in handed(NAME) if s.type == socket.SOCK_DGRAM), None) or _own(listen)
-    with contextlib.suppress(OSError):  # it is a number beside the work
-        sock.setsockopt(socket.SOL_SOCKET, SO_RXQ_OVFL, 1)
-    return sock
+    return next((s for s in handed(NAME) if s.type == socket.SOCK_DGRAM), None) or _own(listen)
 
 
 def _own(listen: str) -> socket.socket:

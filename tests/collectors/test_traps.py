@@ -27,6 +27,7 @@ from agent.snmp.wire import Credentials
 from agent.structure import ConfigError, loads
 from collectors import traps
 from tests.collectors.test_guard import awaited, of
+from tests.collectors.test_syslog import overflown
 from tests.fakes import FakeClock
 from tests.snmp import senders, snmpd
 from tests.snmp.snmpd import USERS
@@ -340,6 +341,21 @@ async def test_a_port_that_is_taken_and_credentials_that_are_not_there_are_said(
     Path(written(tmp_path, V2)).chmod(0o644)
     with pytest.raises(OSError, match="open to everybody"):
         await traps.build(it.watcher._config, it.env).watch().__anext__()
+
+
+@awaited
+async def test_what_systemds_socket_lost_before_us_is_not_told_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It outlives the agent: each start would else tell of a flood that is long over."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM | socket.SOCK_NONBLOCK) as sock:
+        sock.bind(("127.0.0.1", 0))
+        assert overflown(sock, packet())
+        monkeypatch.setattr(receiver, "handed", lambda _: [sock.dup()])
+        it = receiver.Receiver("", {}, Engine(b"12345", 1, 0.0), FakeClock(), lambda *_: None, lambda *_: None)
+        try:
+            assert it.lost == 0
+            assert overflown(sock, packet()) == it.lost > 0
+        finally:
+            it.close()
 
 
 def test_what_systemd_hands_over_is_read(tmp_path: Path) -> None:
