@@ -31,18 +31,19 @@ def integer(values: Mapping[Oid, Value], oid: Oid) -> int:
 def uptime_of(values: Mapping[Oid, Value]) -> float:
     """Seconds since the device was started, -1 where it doesn't say.
 
-    Of the box where it tells that (hrSystemUptime) and the program that answers isn't older; else that program's own time, counted on by
-    snmpEngineTime where sysUpTime has turned over (2^32 hundredths: 497 days).
+    Of the box where it tells that (hrSystemUptime) and the program that answers isn't older; else that program's own time. Both turn over
+    (2^32 hundredths: 497 days); snmpEngineTime, in seconds, tells how often.
     """
     ticks, host, engine = integer(values, UPTIME), integer(values, HOST_UPTIME), integer(values, ENGINE_TIME)
-    if host >= 0 and host + 30_000 >= ticks:
-        return host / 100
-    if ticks < 0:
+    of_box = host >= 0 and host + 30_000 >= ticks
+    if not of_box and ticks < 0:
         return -1.0
-    turns = round((engine * 100 - ticks) / WRAP) if engine > 0 else 0
-    if turns > 0 and abs(engine * 100 - ticks - turns * WRAP) < 12_000:
-        return engine + 0.0
-    return ticks / 100
+    turns = round((engine * 100 - ticks) / WRAP) if engine > 0 and ticks >= 0 else 0
+    if turns <= 0 or abs(engine * 100 - ticks - turns * WRAP) >= 12_000:
+        turns = 0
+    if of_box:
+        return (host + turns * WRAP) / 100
+    return float(engine) if turns else ticks / 100
 
 
 def went_back(before: float, now: float, seconds: float) -> bool:

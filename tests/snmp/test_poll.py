@@ -358,7 +358,9 @@ def test_whatever_happens_no_series_leaps_further_than_the_wire_could_carry(seed
         (4_300, 900_000, -1, 9_000.0),  # the box is up longer than the program that answers
         (900_000_000, 5, -1, 9_000_000.0),  # nonsense of a device
         (1_000, -1, 42_949_672 + 10, 42_949_682.0),  # turned over after 497 days
+        (1_000, 3_000, 42_949_672 + 10, 42_949_702.96),  # and so has the box's
         (-1, -1, 50, -1.0),
+        (-1, 700, 50, 7.0),
     ],
 )
 def test_uptime(ticks_: int, host: int, engine_: int, told: float):
