@@ -39,7 +39,7 @@ from agent.detect.seen import Interfaces
 from agent.model import Sample
 from agent.snmp import interfaces, metrics, show
 from agent.snmp.facts import facts
-from agent.snmp.memory import Memory
+from agent.snmp.memory import Known, Memory
 from agent.snmp.wire import Client, Credentials, Device, split
 from agent.structure import BAD, ConfigError, Duration, Reader, Regex, Scalar, Slug
 from agent.tls import File
@@ -224,13 +224,12 @@ class Snmp:
         if self.engine:
             self.engine.use(library)
         else:
-            self.engine = self._engine(library)
+            self.engine = self._engine(library, await asyncio.to_thread(self._memory.load))
         self._files = now
 
-    def _engine(self, library: Mapping[str, Any]) -> Any:
+    def _engine(self, library: Mapping[str, Any], known: Known) -> Any:
         from agent.snmp.poll import Engine
 
-        known = self._memory.load()
         return Engine(
             self.task,
             library,

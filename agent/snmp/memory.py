@@ -31,7 +31,7 @@ class Memory:
         self.known = Known()
 
     def load(self) -> Known:
-        """What the last run knew."""
+        """What the last run knew. Waits for the disk."""
         if self.path:
             with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
                 with self.path.open("rb") as f:
