@@ -334,7 +334,7 @@ def _heard(case: Case, ear: Ear, config: Any, place: Place, running: "Running") 
     """Who was ever heard by the agent that runs now."""
     last = {labels["sender"]: value for labels, value in running.all(ear.last) if "sender" in labels}
     now = case.env.clock.now()
-    heard = [f"{name} {texts.age(now - last[name], 'id')}" for name in config.senders if name in last]
+    heard = [f"{name} {texts.age(now - last[name], 'id')} lalu" for name in config.senders if name in last]
     never = [name for name in config.senders if name not in last]
     if not never:
         title = Words(f"{ear.called.id}: semua pengirim sudah terdengar", f"{ear.called.en}: all senders have been heard")
@@ -343,10 +343,10 @@ def _heard(case: Case, ear: Ear, config: Any, place: Place, running: "Running") 
     address = next((a for name in never if (a := config.senders[name]) != "gateway"), next(iter(case.env.net.gateways()), "192.0.2.1"))
     to = f"{own_address(address)}:{place.port}"
     refused = {labels.get("reason", "?"): int(value) for labels, value in running.all(ear.refused) if value}
-    detail = [f"ronda {texts.age(now - running.since, 'id')}"] if running.since else []
-    detail += [_some(heard)] if heard else []
+    detail = [f"Ronda menyala (up) {texts.age(now - running.since, 'id')}"] if running.since else []
+    detail += [f"terdengar (heard): {_some(heard)}"] if heard else []
     detail += [f"ditolak (refused): {', '.join(f'{reason} {n}' for reason, n in sorted(refused.items()))}"] if refused else []
-    return Finding("warn", title, ", ".join(detail), Words(ear.try_.id.format(to), ear.try_.en.format(to)))
+    return Finding("warn", title, "; ".join(detail), Words(ear.try_.id.format(to), ear.try_.en.format(to)))
 
 
 def _some(names: Sequence[str]) -> str:
