@@ -18,9 +18,7 @@ from agent.detect.lines import Line
 from agent.detect.logins import Session
 from agent.detect.model import Table
 from agent.detect.seen import RouterChange, RouterDrop, RouterLogin
-from agent.wire import rfc3164
 from agent.wire.rfc3164 import Message
-from agent.wire.rfc5424 import SyslogError
 
 MAX_LINE, MAX_NAME, MAX_TEXT, MAX_SESSIONS = 2048, 100, 160, 1024
 VIAS = ("winbox", "ssh", "telnet", "web", "api", "ftp", "local", "mac", "romon", "script", "other")
@@ -97,15 +95,6 @@ def read(message: Message, device: str) -> Told | None:
     if "script" in message.topics or not {"system", "account"} & set(message.topics):
         return None
     return _login(text, device, message.when) or _change(text, device, message.when)
-
-
-def read_line(line: str | bytes, device: str) -> Told | None:
-    """The same, of a line of a file."""
-    data = line.encode(errors="replace") if isinstance(line, str) else line
-    try:
-        return read(rfc3164.read(data[:MAX_LINE]), device)
-    except SyslogError:
-        return None
 
 
 def moment(when: str, now: float, zone: tzinfo) -> float | None:

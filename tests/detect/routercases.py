@@ -7,6 +7,7 @@ import random
 from collections.abc import Iterable
 
 from agent.detect import routerlines, seen
+from agent.wire import rfc3164
 from tests.detect.cases import BEGIN, Steps
 
 MINUTE, HOUR, DAY = 60.0, 3600.0, 86400.0
@@ -19,7 +20,7 @@ REFUSED = "firewall,info drop input: in:{} out:(unknown 0), connection-state:new
 def wrote(at: float, line: str, *, in_hours: bool | None = True) -> Steps:
     """What a line makes the detectors see."""
     yield at, seen.DeviceHeard("router")
-    told = routerlines.read_line(f"<30>Jan  1 00:00:09 MikroTik {line}", "router")
+    told = routerlines.read(rfc3164.read(f"<30>Jan  1 00:00:09 MikroTik {line}".encode()), "router")
     if isinstance(told, seen.RouterLogin):
         told = told._replace(in_hours=in_hours)
     if told:

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agent.detect import routerlines
-from agent.detect.routerlines import AREAS, VIAS, Reader, inside, read_line
+from agent.detect.routerlines import AREAS, VIAS, Reader, inside
 from agent.detect.seen import RouterChange, RouterDrop, RouterLogin
 from agent.wire.rfc3164 import read
 from agent.wire.rfc5424 import SyslogError
@@ -18,7 +18,11 @@ LOGS = CORPUS / "logs"
 
 
 def told(line: str) -> RouterLogin | RouterChange | RouterDrop | None:
-    return read_line(line, "router")
+    """What a line of RouterOS's tells, also of a file: without priority or time."""
+    try:
+        return routerlines.read(read(line.encode(errors="replace")[: routerlines.MAX_LINE]), "router")
+    except SyslogError:
+        return None
 
 
 # -- the corpus -------------------------------------------------------------------------------------------------------------------
