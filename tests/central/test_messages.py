@@ -185,13 +185,15 @@ def test_security_is_told_to_the_csirt_and_to_others_only_that_it_happened(centr
         "evidence": "2 server menjawab, 3 dari 3 uji; perangkat P-7F3A, switch port 11",
         "action": "1) foto & catat port 11  2) cabut kabelnya  3) 'Tahan bukti'",
     }
-    about = {"audience": "csirt", "class": "24-jam"}
+    about = {"audience": "csirt", "class": "24-jam", "rule": "rogue_dhcp"}
     centre.post(alert("DhcpRogue", "rsud", **about, notes=notes))
 
     golden("security-csirt.html", centre.message("csirt", "DHCP"))
     golden("security-others.html", centre.message("ops", "kejadian keamanan"))
     centre.post(alert("DhcpRogue", "rsud", **about, notes=notes, ended=ENDED))
-    golden("security-others-resolved.html", centre.message("ops", "PULIH · RSUD Rantauprapat: kejadian"))
+    golden("security-others-resolved.html", centre.message("ops", "REDA · RSUD Rantauprapat: kejadian"))
+    over = centre.message("csirt", "REDA · RSUD Rantauprapat: ada pembagi alamat")
+    assert over.splitlines()[1].startswith("RSU-1124-0915 · sejak 09.15 WIB · tidak terlihat lagi 02.41 WIB"), "which isn't: mended"
     said = json.dumps([h.body for h in centre.inbox.hooks("ops")]) + "".join(centre.texts("ops")) + "".join(map(str, centre.mails))
     assert "DHCP" not in said
     assert "P-7F3A" not in said
