@@ -61,7 +61,7 @@ def user(credentials: Credentials) -> User:
 
 
 def stretched(name: str, password: str) -> bytes:
-    """RFC 3414 section 2.6. Raises Unusable for one that is too short to be one (section 11.2)."""
+    """RFC 3414 section A.2. Raises Unusable for one that is too short to be one (section 11.2)."""
     raw = password.encode()
     if len(raw) < 8:
         raise Unusable("an SNMPv3 password has at least eight characters")
@@ -69,6 +69,7 @@ def stretched(name: str, password: str) -> bytes:
 
 
 def localized(name: str, key: bytes, engine: bytes) -> bytes:
+    """RFC 3414 section 2.6: whoever reads the keys of one device has none for another."""
     return hashlib.new(name, key + engine + key, usedforsecurity=False).digest()
 
 
