@@ -235,3 +235,21 @@ def test_a_clerk_never_meets_these_words() -> None:
 def test_without_devices_nothing_is_said_of_them(tmp_path: Path) -> None:
     assert doctor._of_devices(config_of(tmp_path)) == doctor._of_devices(None) == ()
     assert doctor._of_devices(config_of(tmp_path, syslog=[HERE])) == devicedoctor.CHECKS
+
+
+def test_many_silent_devices_are_all_told_within_a_checks_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Their pings hang as well; the whole check would be one amber line if it took too long. Ten times as fast as it is."""
+    assert devicedoctor.PATIENCE + devicedoctor.PING < doctor.DEADLINE - 1
+    monkeypatch.setattr(devicedoctor, "PATIENCE", devicedoctor.PATIENCE / 10)
+    monkeypatch.setattr(devicedoctor, "PING", devicedoctor.PING / 10)
+
+    async def hang(address: str) -> float | None:
+        await asyncio.get_running_loop().create_future()
+        return None
+
+    with mute("127.0.0.1") as off:
+        config = config_of(tmp_path, snmp=[{"name": f"switch-{n}", "target": off} for n in range(60)])
+        env = Env(SystemClock(), Net(tmp_path), tmp_path)
+        case = doctor.Case(env, config, (), tmp_path, doctor.Means(HEALTHY.rights, hang))
+        found = asyncio.run(doctor._bounded(devicedoctor._devices, doctor.Words("perangkat", "devices"), case))
+    assert {f.title.id for f in found} == {f"Perangkat switch-{n} tidak menjawab sama sekali" for n in range(60)}
