@@ -39,7 +39,7 @@ RULES: Mapping[str, Text] = {
     "router_login_failures": Text("ada yang menebak sandi router", "somebody guesses the router's passwords"),
     "router_login": Text("ada yang masuk ke router di luar kebiasaan", "an unusual login to the router"),
     "router_changed": Text("setelan router kantor diubah", "the router's settings were changed"),
-    "router_scanned": Text("komputer di kantor mencoba-coba pintu router", "a computer tries the router's ports"),
+    "router_scanned": Text("ada yang mencoba-coba pintu router", "a computer tries the router's ports"),
     "router_silent": Text("router tidak lagi mengirim catatan", "the router sends no log any more"),
     "router_exposed": Text("router terbuka bagi siapa saja", "the router is open to anybody"),
     "device_drift": Text("perangkat jaringan bukan seperti yang tercatat", "a network device isn't what it was"),

@@ -294,6 +294,24 @@ def _runtime() -> Panel:
     )
 
 
+def _turned_away() -> Panel:
+    parts = {"log": "ronda_devicelog_refused_total", "trap": "ronda_traps_refused_total"}
+    return Panel(
+        title="Log dan trap yang ditolak",
+        says="Pesan per menit yang tidak dibaca kotak: sender pengirim tak dikenal, flood terlalu banyak, community atau auth kata kunci salah.",
+        english="Messages a minute that the box did not read: of strangers (sender), too many (flood), with a wrong community or password.",
+        type="timeseries",
+        unit="cpm",
+        width=12,
+        queries=tuple(
+            Query(expr=f"sum by (reason) (rate({metric}{{{THIS}}}[{RATE}])) * 60", legend=f"{word}: {{{{reason}}}}", step=STEP)
+            for word, metric in parts.items()
+        ),
+        low=0,
+        nothing="tidak ada perangkat yang didengar",
+    )
+
+
 TASK = Variable(name="task", label="Perangkat", query=f"label_values(ronda_device_info{{{THIS}}}, task)")
 
 DASHBOARD = Dashboard(
@@ -309,6 +327,6 @@ DASHBOARD = Dashboard(
         Row(title="Sinyal di samping ping yang hilang", panels=(_signal(), _radio(), _loss(), _rtt())),
         Row(title="UPS", panels=(_battery(), _charge(), _runtime()), height=7),
         Row(title="Kesehatan", panels=(_answers(), _health())),
-        Row(panels=(_heat(),)),
+        Row(panels=(_heat(), _turned_away())),
     ),
 )

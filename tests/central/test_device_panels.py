@@ -45,6 +45,8 @@ WRITTEN: tuple[tuple[str, str, float, float], ...] = (
     ("ronda_snmp_memory_used_bytes", 'task="router"', 250e6, 900e6),
     ("ronda_snmp_memory_size_bytes", 'task="router"', 1e9, 1e9),
     ("ronda_snmp_temperature_celsius", 'task="router",sensor="cpu"', 50, 85),
+    ("ronda_devicelog_refused_total", 'task="syslog",reason="sender"', 0, 5),
+    ("ronda_traps_refused_total", 'task="traps",reason="community"', 0.1, 1),
     ("ronda_snmp_temperature_celsius", 'task="router",sensor="board"', 40, 41),
     ("ronda_snmp_interface_receive_bytes_total", ETHER1, 1.25e6, 6e6),
     ("ronda_snmp_interface_transmit_bytes_total", ETHER1, 0.25e6, 11e6),
@@ -106,6 +108,7 @@ EXPECTED: Mapping[tuple[str, str], tuple[Expected, ...]] = {
     ("ronda-devices", "Menjawab"): (("A", ROUTER, 1, 0), ("A", UPS, 1, 1)),
     ("ronda-devices", "Prosesor dan suhu"): (("A", ROUTER, 0.3, 0.95),),
     ("ronda-devices", "Suhu dan sensor"): (("A", {"task": "router", "sensor": "cpu"}, 50, 85),),
+    ("ronda-devices", "Log dan trap yang ditolak"): (("A", {"reason": "sender"}, 0, 300), ("B", {"reason": "community"}, 6, 60)),
     ("ronda-capacity", "Dibeli dan dipakai, yang paling lama penuh dulu"): (
         ("A", {**WAY, "name": "RSUD", "isp_name": "ISP A"}, 100e6, 100e6), ("B", WAY, 20e6, 65e6), ("C", WAY, 0.2, 0.65),
         ("D", WAY, 300, 7500), ("E", WAY, 6.5e6, 6.5e6), ("F", WAY, 325_000, 100_000),
