@@ -298,7 +298,7 @@ def _turned_away() -> Panel:
     parts = {"log": "ronda_devicelog_refused_total", "trap": "ronda_traps_refused_total"}
     return Panel(
         title="Log dan trap yang ditolak",
-        says="Pesan per menit yang tidak dibaca kotak: sender pengirim tak dikenal, flood terlalu banyak, community atau auth kata kunci salah.",
+        says="Pesan per menit yang tidak dibaca: sender pengirim tak dikenal, flood terlalu banyak, community atau auth kata kunci salah.",
         english="Messages a minute that the box did not read: of strangers (sender), too many (flood), with a wrong community or password.",
         type="timeseries",
         unit="cpm",
