@@ -166,6 +166,7 @@ class Snmp:
         self._interval = config.interval
         self._memory = Memory(env.data, self.task)
         self._files: object = None
+        self._asked: Device | None = None
 
     def paced(self, seconds: float) -> None:
         self._interval = seconds
@@ -179,7 +180,7 @@ class Snmp:
         until = time.monotonic() + self.config.timeout
         self.picture = None
         try:
-            device = await self._device(credentials, until)
+            self._asked = device = await self._device(credentials, until)
             self.picture = await self._look(device, until)
         except Failure as e:
             return [*self._own(), failed(e.reason, e.detail)]
@@ -290,8 +291,10 @@ class Snmp:
         if (frozenset(known[0]), frozenset(known[1])) != tuple(self._memory.known):
             await asyncio.to_thread(self._memory.keep, set(known[0]), set(known[1]))
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self.env.board.forget(self.task)
+        if self._asked:
+            client(self.config.client).forget(self._asked)
 
 
 def _signature(folder: str) -> object:

@@ -5,8 +5,7 @@ ends the call closes it. Answers are read one at a time and one a turn of the lo
 What a device can make us do is bounded: by requests (each brings a row or ends a column), by answers to one request, by values in one.
 
 The codec is our own (messages, ber, usm): an answer of 250 values costs about 1.5 ms; it is held against net-snmp and pysnmp by tests.
-Passwords become keys once for each credentials (a million bytes are hashed for it); they go when their devices are asked with others, when
-MAX_DEVICES others were asked since, or when the client is closed.
+Passwords become keys once for each credentials (a million bytes are hashed for it); they go when no device is asked with them any more.
 """
 
 import asyncio
@@ -80,6 +79,13 @@ class UdpClient:
                     table.slower(call.attempt)
                 table.take(asked, reply)
         return table.whole()
+
+    def forget(self, device: Device) -> None:
+        """See wire.Client."""
+        key = device.address, device.port, device.source
+        self._sessions.pop(key, None)
+        self._checked.pop(key, None)
+        self.only_v1.discard(key)
 
     async def close(self) -> None:
         """Keys are forgotten; a call that is under way ends at its next answer."""

@@ -58,6 +58,13 @@ class PysnmpClient(UdpClient):
     def call(self, device: Device) -> "LibraryCall":
         return LibraryCall(self, device)
 
+    def forget(self, device: Device) -> None:
+        """Its engine too, where that asks nobody else."""
+        super().forget(device)
+        if all(session.credentials != device.credentials for session in self._sessions.values()):
+            for key in [key for key in self._engines if key[0] == device.credentials]:
+                self._engines.pop(key).close()
+
     async def close(self) -> None:
         await super().close()
         if self._end:

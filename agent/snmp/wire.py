@@ -74,6 +74,10 @@ class Client(Protocol):
         """
         ...
 
+    def forget(self, device: Device) -> None:
+        """No task asks this device any more: what is known of it goes, keys too."""
+        ...
+
     async def close(self) -> None: ...
 
 

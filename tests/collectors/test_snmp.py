@@ -332,7 +332,7 @@ def test_the_board_has_what_the_router_and_the_switch_know(env: Env):
     assert env.board.of(RouterArp)["switch-1"][1].entries == {"192.0.2.7": "4c:5e:0c:00:00:07"}
     assert env.board.of(Interfaces)["switch-1"][1].names[2] == "port2"
     assert env.board.of(Bridge)["switch-1"][1].ports == {"4c:5e:0c:00:00:07": "port2"}
-    poller.close()
+    asyncio.run(poller.close())
     assert env.board.of(Bridge) == {}
     assert env.board.of(Interfaces) == {}
 

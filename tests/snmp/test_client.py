@@ -534,6 +534,26 @@ def test_nothing_grows_over_many_polls_and_many_credentials(make: Callable[[], C
 
 
 @every_client
+def test_of_a_device_that_nobody_asks_any_more_nothing_is_kept(make: Callable[[], Client], snmpd: Snmpd) -> None:
+    """Its keys least of all; another that is asked with the same ones is asked on."""
+    who = USERS["sha"]._replace(privacy_password="of-this-test-alone")
+
+    async def body(client: Client) -> None:
+        mine, other = snmpd.device(who), snmpd.device(who, source="127.0.0.1")
+        for device in (mine, other):
+            assert await client.get(device, [NAME])
+        client.forget(mine)
+        assert await client.get(other, [NAME])
+        client.forget(other)
+        client.forget(other)
+        gc.collect()
+        assert not [s for s in gc.get_objects() if isinstance(s, Session) and s.credentials == who]
+        assert await client.get(mine, [NAME])
+
+    run(make, body)
+
+
+@every_client
 def test_a_closed_client_asks_nobody(make: Callable[[], Client], snmpd: Snmpd) -> None:
     async def body(client: Client) -> None:
         await client.get(snmpd.device(), [NAME])
