@@ -15,6 +15,7 @@ from agent.config import show
 from agent.detect.seen import Bridge, DeviceIdentity, Interfaces, RouterArp
 from agent.model import Event, Sample
 from agent.net import Net
+from agent.scheduler import Scheduler
 from agent.snmp import metrics
 from agent.snmp.memory import Memory
 from agent.structure import ConfigError, loads
@@ -335,6 +336,31 @@ def test_the_board_has_what_the_router_and_the_switch_know(env: Env):
     asyncio.run(poller.close())
     assert env.board.of(Bridge) == {}
     assert env.board.of(Interfaces) == {}
+
+
+def test_a_reload_that_takes_a_device_out_takes_down_its_rows_and_leaves_the_others(env: Env):
+    async def body(port: int) -> None:
+        first, second = (config(f"{{name: {name}, target: '127.0.0.1:{port}'}}") for name in ("switch-1", "switch-2"))
+        scheduler = Scheduler(env, [])
+        try:
+            scheduler.swap(scheduler.build([("switch-1", KINDS["snmp"], first), ("switch-2", KINDS["snmp"], second)]))
+            await env.clock.advance(4)
+            async with asyncio.timeout(10):
+                while len(env.board.of(Interfaces)) < 2:
+                    await asyncio.sleep(0.01)
+            kept = scheduler.tasks["switch-2"]
+            scheduler.swap(scheduler.build([("switch-2", KINDS["snmp"], second)]))
+            async with asyncio.timeout(10):
+                while "switch-1" in env.board.of(Interfaces):
+                    await asyncio.sleep(0.01)
+            assert scheduler.tasks == {"switch-2": kept}
+            assert env.board.of(DeviceIdentity).keys() == env.board.of(Interfaces).keys() == {"switch-2"}
+        finally:
+            await scheduler.close()
+        assert env.board.of(DeviceIdentity) == {}
+
+    with Responder(switch()) as device:
+        asyncio.run(body(device.port))
 
 
 def test_an_admins_profile_applies_and_a_changed_one_is_read_again(env: Env, tmp_path: Path):
