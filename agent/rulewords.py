@@ -53,6 +53,7 @@ FIELDS: Mapping[str, Text] = {
     "source.port": Text("port asal", "source port"),
     "destination.ip": Text("alamat tujuan", "destination"),
     "destination.port": Text("port tujuan", "destination port"),
+    "server.mac": Text("perangkat itu (MAC)", "that device (MAC)"),
     "server.ip": Text("alamat layanan", "served address"),
     "server.port": Text("port layanan", "served port"),
     "network.transport": Text("protokol", "protocol"),

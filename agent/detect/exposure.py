@@ -90,7 +90,7 @@ class RouterExposed(Plain):
         grade: Grade = "high" if port in PLAIN else "medium"
         message = PLAIN.get(port, "the router offers another service to the office than before")
         fields = {"ronda.gateway": seen.target, "ronda.port": str(port), "service.type": NAMES[port]}
-        fields |= {"source.mac": mac} if (mac := self._ground.bindings.get(seen.target, "")) else {}
+        fields |= {"server.mac": mac} if (mac := self._ground.bindings.get(seen.target, "")) else {}
         if port == SNMP:
             fields["ronda.snmp_version"] = seen.snmp
         return Finding(self.rule.name, key, grade, "certain", message, confirmed=True, fields=fields)

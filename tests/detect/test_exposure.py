@@ -32,7 +32,8 @@ def test_what_sends_passwords_as_they_are_is_told_at_the_first_look_and_stands()
     assert looked(watch, 21, 22, 23, 80, 8291, 8728, snmp="2c") == [("high", str(port), "open") for port in (21, 23, 161, 8728)]
     found = next(f for f in watch.findings if f.key.endswith("8728"))
     assert (found.confirmed, found.source, found.confidence) == (True, "", "certain")
-    assert (found.fields["ronda.port"], found.fields["service.type"], found.fields["source.mac"]) == ("8728", "api", ROUTER.mac)
+    assert (found.fields["ronda.port"], found.fields["service.type"], found.fields["server.mac"]) == ("8728", "api", ROUTER.mac)
+    assert "source.mac" not in found.fields, "the router is not accused, and nobody is sent to unplug it"
     assert len(looked(watch, 21, 22, 23, 80, 8291, 8728, snmp="2c")) == 4, "each day again, into the same cases"
     assert looked(watch, 22, 80, 8291) == [("info", str(port), "closed") for port in (21, 23, 161, 8728)]
 
