@@ -131,7 +131,7 @@ def _of_devices(site: Site) -> Iterator[Task]:
         senders = {name: d.sender for name, d in trapping.items()}
         yield "traps", KINDS["traps"].config(name="traps", listen=TRAPS, senders=senders, credentials_files=files)
     if logging := {name: d.sender for name, d in site.devices.items() if d.logs}:
-        yield "syslog", KINDS["syslog"].config(name="syslog", listen=SYSLOG, senders=logging)
+        yield "syslog", KINDS["syslog"].config(name="syslog", listen=SYSLOG, senders=logging, admins=site.admins)
 
 
 def _asked(site: Site, name: str, device: SiteDevice) -> TaskConfig:

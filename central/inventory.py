@@ -24,7 +24,7 @@ from agent.config import schema as agent_schema
 from agent.httpclient import parse_url
 from agent.snmp.wire import split
 from agent.sockets import parse_address
-from agent.structure import ConfigError, Matching, Problem, Reader, Regex, Scalar, Size, Slug, Source, read_bytes
+from agent.structure import ConfigError, IpAddress, Matching, Problem, Reader, Regex, Scalar, Size, Slug, Source, read_bytes
 from agent.tls import File
 from central.calendars import FOR_EVER, Calendar, Date, Hours, YearDays, load_years, offset
 from collectors import KINDS
@@ -257,7 +257,8 @@ class Maintenance:
 class Site:
     """One office. After `load` nothing is left open: profile, calendar and timezone are filled in.
 
-    address: of the agent, host:port, for delivery pull; targets: tasks by kind, as in an agent's `collectors`
+    address: of the agent, host:port, for delivery pull; targets: tasks by kind, as in an agent's `collectors`; admins: from where devices
+    that send their logs are looked after, as the kind syslog has them
     """
 
     name: Name
@@ -277,6 +278,7 @@ class Site:
     services: list[Slug] = dataclasses.field(default_factory=list)
     targets: Targets = dataclasses.field(default_factory=lambda: Targets())
     devices: dict[Slug, SiteDevice] = dataclasses.field(default_factory=dict)
+    admins: list[IpAddress] = dataclasses.field(default_factory=list)
     contacts: list[Contact] = dataclasses.field(default_factory=list)
     maintenance: list[Maintenance] = dataclasses.field(default_factory=list)
 
@@ -286,6 +288,8 @@ class Site:
         object.__setattr__(self, "calendar", self.calendar or (ALWAYS if self.class_ == "24-jam" else ""))
 
     def problems(self) -> Iterable[tuple[str, str]]:
+        if self.admins and not any(device.logs for device in self.devices.values()):
+            yield "admins", "would vouch for nobody: no device of this office has `logs: true`"
         if self.budget is None:
             return
         if self.delivery == "pull":

@@ -98,6 +98,7 @@ DEVICES = """
       router: {address: gateway, kind: router, credentials_file: /etc/ronda/r.yaml, logs: true, traps: true, drop: [vlan]}
       ups: {address: "192.0.2.9:1161", kind: ups, credentials_file: /etc/ronda/u.yaml, profiles: [system, ups], traps: true, watch: [eth0]}
       cctv: {address: 192.0.2.11, logs: true}
+    admins: [192.0.2.50]
 """
 
 
@@ -123,6 +124,14 @@ def test_devices_become_tasks_that_ask_them_and_hear_them(tmp_path):
     assert (traps.listen, traps.senders) == ("0.0.0.0:162", {"router": "gateway", "ups": "192.0.2.9"})
     assert traps.credentials_files == {"router": "/etc/ronda/r.yaml", "ups": "/etc/ronda/u.yaml"}
     assert (syslog.listen, syslog.senders) == ("0.0.0.0:514", {"router": "gateway", "cctv": "192.0.2.11"})
+    assert syslog.admins == ["192.0.2.50"], "whose logins are told to nobody"
+
+
+def test_admins_of_an_office_that_hears_no_log_are_a_mistake(tmp_path):
+    file = tmp_path / "inventory.yaml"
+    file.write_text(PULLED[: PULLED.index("  s:")] + "  s: {name: S, code: SSS, class: 24-jam, admins: [192.0.2.50]}\n")
+    with pytest.raises(ConfigError, match="no device of this office has `logs: true`"):
+        load(file)
 
 
 ASKED = """
