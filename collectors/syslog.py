@@ -22,7 +22,7 @@ import zoneinfo
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeAlias
 
-from agent import cases
+from agent import cases, senders
 from agent.cases import PLAUSIBLE, Cases, SuppressConfig
 from agent.collector import Env, Kind, TaskConfig, Watcher
 from agent.detect import casebook, patrol, routerlines, seen
@@ -33,14 +33,12 @@ from agent.detect.router import RouterSilent
 from agent.detect.table import SYSLOG
 from agent.devicelog import REASONS, Receiver
 from agent.model import Event, Fact, Metric, Sample
-from agent.sockets import parse_address
-from agent.structure import IpAddress, Listen, Scalar, Slug, parse_ip
+from agent.senders import Sender, Senders
+from agent.structure import IpAddress, Listen, Scalar, Slug
 from agent.wire import rfc3164
 from agent.wire.rfc5424 import SyslogError
 
 TURN = 1.0  # seconds
-GATEWAYS = 10.0  # seconds between two looks at who is the gateway
-MAX_SENDERS = 64
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 Day: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
@@ -64,10 +62,6 @@ RULES = tuple(make(Vouched()).rule.name for make in SYSLOG)
 SIDES = {True: "inside", False: "outside", None: "unknown"}
 
 
-def _sender(text: str) -> str:
-    return text if text == "gateway" else parse_ip(text)
-
-
 def _hours(text: str) -> str:
     found = re.fullmatch(r"([01]\d|2[0-3]):([0-5]\d)-([01]\d|2[0-4]):([0-5]\d)", text, re.ASCII)
     if not found or not found[1] + found[2] < found[3] + found[4] <= "2400":
@@ -75,7 +69,6 @@ def _hours(text: str) -> str:
     return text
 
 
-Sender = Annotated[str, Scalar("a sender", _sender, "an address, e.g. 192.0.2.1, or gateway")]
 Hours = Annotated[str, Scalar("working hours", _hours, "e.g. 07:00-18:00, begin and end on one day")]
 
 
@@ -93,14 +86,7 @@ class Config(TaskConfig):
 
     def problems(self) -> Iterable[tuple[str, str]]:
         yield from super().problems()
-        if not 0 < len(self.senders) <= MAX_SENDERS:
-            yield "senders", f"are one to {MAX_SENDERS}: whose logs are awaited"
-        host = self.listen.rpartition(":")[0].strip("[]")
-        if host and not parse_address(host):
-            yield "listen", "is not an address of this box and a port (try 0.0.0.0:514)"
-        twice = [a for a, n in collections.Counter(self.senders.values()).items() if n > 1]
-        if twice:
-            yield "senders", f"{twice[0]} stands there twice: its messages can be one sender's only"
+        yield from senders.problems(self.listen, self.senders, 514)
         for n, entry in enumerate(self.suppress):
             if entry.rule not in RULES:
                 yield f"suppress[{n}].rule", f"{entry.rule!r} is no rule of syslog: {', '.join(sorted(RULES))}"
@@ -161,13 +147,14 @@ class SyslogWatcher:
         detectors = [make(self._config.vouched()) for make in SYSLOG]
         kept = Cases(self._env, "syslog", [d.rule for d in detectors], self._config.suppress)
         ears = Ears(self._config, self._env, Patrol(detectors, kept.book), self.counts)
+        named = Senders(self._config.senders, self._env.net, clock)
         receiver = Receiver(self._config.listen, ears.hear, clock, self.counts.refused)
         self.ports, due, able = receiver.ports, 0.0, frozenset[str]()
         try:
             await kept.begin(ears.patrol)
             while True:
                 receiver.check()
-                receiver.senders = ears.senders()
+                receiver.senders = named.now()
                 ears.patrol.tick(clock.monotonic(), clock.now())
                 events, before, able = await kept.turn(ears.patrol), able, ears.able()
                 if events or able != before or clock.monotonic() >= due:
@@ -192,16 +179,6 @@ class Ears:
     def __init__(self, config: Config, env: Env, patrol_: Patrol, counts: Counts) -> None:
         self._config, self._env, self.patrol, self._counts = config, env, patrol_, counts
         self._lines = routerlines.Reader()
-        self._senders: Mapping[str, str] = {}
-        self._due = -math.inf
-
-    def senders(self) -> Mapping[str, str]:
-        """Address → name. Whoever is the gateway now has the gateway's name, unless its address has one of its own."""
-        at = self._env.clock.monotonic()
-        if at >= self._due:
-            self._due = at + GATEWAYS
-            self._senders = addresses(self._config, self._env)
-        return self._senders
 
     def hear(self, sender: str, data: bytes) -> bool:
         """Whether it could be read."""
@@ -228,13 +205,6 @@ class Ears:
         return frozenset({"devicelog"} | every if speaking else ())
 
 
-def addresses(config: Config, env: Env) -> dict[str, str]:
-    by_gateway = [name for name, address in config.senders.items() if address == "gateway"]
-    gateways = [gateway.partition("%")[0] for gateway in env.net.gateways()] if by_gateway else []
-    own = {address: name for name, address in config.senders.items() if address != "gateway"}
-    return {**{address: name for name in by_gateway for address in gateways}, **own}
-
-
 # -- for people --------------------------------------------------------------------------------------------------------------------
 
 MOST_SHOWN = 1000
@@ -259,7 +229,7 @@ class Anybody(Mapping[str, str]):
 async def once(config: Config, env: Env) -> dict[str, Any]:
     """Everything that comes within the timeout, whoever sends it, and what Ronda makes of it: is my router sending?"""
     came: list[dict[str, Any]] = []
-    lines, names, refused = routerlines.Reader(), addresses(config, env), collections.Counter[str]()
+    lines, names, refused = routerlines.Reader(), Senders(config.senders, env.net, env.clock).now(), collections.Counter[str]()
 
     def hear(sender: str, data: bytes) -> bool:
         row = {"from": sender, "refused": "" if sender in names.values() else "sender: not in senders"}
@@ -285,14 +255,9 @@ async def once(config: Config, env: Env) -> dict[str, Any]:
     heard = sum(not row["refused"] for row in came)
     listened = f"UDP and TCP port {', '.join(map(str, ports))} on {config.listen.rpartition(':')[0] or 'all addresses'}"
     found: dict[str, Any] = {"ok": heard > 0, "listened": listened, "heard": heard, "dropped": refused.total(), "came": came[:MOST_SHOWN]}
-    if not heard and _loopback(config.listen.rpartition(":")[0].strip("[]")):
+    if not heard and senders.loopback(config.listen.rpartition(":")[0].strip("[]")):
         found["periksa"] = "hanya kotak ini yang didengar di alamat itu; untuk perangkat: listen=0.0.0.0:5514"
     return found
-
-
-def _loopback(host: str) -> bool:
-    found = parse_address(host)
-    return found is not None and found.is_loopback
 
 
 def _called(told: routerlines.Told) -> str:

@@ -22,11 +22,11 @@ import logging
 import math
 import re
 import secrets
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from agent import cases, files
+from agent import cases, files, senders
 from agent.bucket import Bucket
 from agent.cases import Cases, SuppressConfig
 from agent.collector import Env, Kind, TaskConfig, Watcher
@@ -36,19 +36,18 @@ from agent.detect.model import Table, Vouched
 from agent.detect.patrol import Patrol
 from agent.detect.table import TRAPS
 from agent.model import Event, Fact, Metric, Sample
+from agent.senders import Sender, Senders
 from agent.snmp import usm
 from agent.snmp.notifications import MAX_BOOTS, NAMES, OTHER, Engine, Notification
 from agent.snmp.receiver import REASONS, Receiver, Whom
 from agent.snmp.wire import Credentials, text_of
-from agent.sockets import parse_address
-from agent.structure import IpAddress, Listen, Regex, Scalar, Slug, parse_ip
+from agent.structure import IpAddress, Listen, Regex, Scalar, Slug
 from agent.tls import File
 
 log = logging.getLogger("ronda.traps")
 
 TURN = 3.0  # seconds
-GATEWAYS, RELOAD = 9.0, 60.0  # seconds between two looks at who is the gateway, and at whether credentials have changed
-MAX_SENDERS = 64
+RELOAD = 60.0  # seconds between two looks at whether credentials have changed
 MAX_TOLD = 32  # sorts of notifications that one turn tells of
 ROOM, ROOM_EVERY = 60, 300.0  # events of notifications: so many at once, then one each so many seconds
 REFUSALS, REFUSALS_EVERY, DAY = 10, 360.0, 86400.0  # events of who is refused: likewise, and each once a day
@@ -68,10 +67,6 @@ RULES = tuple(make(Vouched()).rule.name for make in TRAPS)
 EVENTS = ("trap", "trap_refused", *RULES)
 
 
-def _sender(text: str) -> str:
-    return text if text == "gateway" else parse_ip(text)
-
-
 def _engine_id(text: str) -> str:
     small = text.lower().removeprefix("0x").replace(":", "")
     if not 10 <= len(bytes.fromhex(small)) * 2 <= 64:  # RFC 3411: 5 to 32 bytes
@@ -86,7 +81,6 @@ def _hex(text: str) -> str:
         raise ValueError from None  # without Python's words
 
 
-Sender = Annotated[str, Scalar("a sender", _sender, "an address, e.g. 192.0.2.1, or gateway")]
 EngineId = Annotated[str, Scalar("an engine id", _hex, "5 to 32 bytes in hexadecimal, e.g. 80001f8880aabbccdd")]
 
 
@@ -105,14 +99,7 @@ class Config(TaskConfig):
 
     def problems(self) -> Iterable[tuple[str, str]]:
         yield from super().problems()
-        if not 0 < len(self.senders) <= MAX_SENDERS:
-            yield "senders", f"are one to {MAX_SENDERS}: who may send traps"
-        host = self.listen.rpartition(":")[0].strip("[]")
-        if host and not parse_address(host):
-            yield "listen", "is not an address of this box and a port (try 0.0.0.0:162)"
-        for address, n in collections.Counter(self.senders.values()).items():
-            if n > 1:
-                yield "senders", f"{address} stands there twice: its traps can be one sender's only"
+        yield from senders.problems(self.listen, self.senders, 162)
         for field in ("credentials_files", "engine_ids"):
             for name in getattr(self, field):
                 if name not in self.senders:
@@ -234,8 +221,7 @@ class TrapsWatcher:
         self.refused = collections.Counter(dict.fromkeys(REASONS, 0))
         self.last: dict[str, float] = {}
         self._telling = Telling(env.clock.monotonic())
-        self._senders: Mapping[str, str] = {}
-        self._senders_due = -math.inf
+        self._senders = Senders(config.senders, env.net, env.clock)
         self.port = 0
 
     async def watch(self) -> AsyncIterator[Sequence[Sample | Event]]:
@@ -250,11 +236,11 @@ class TrapsWatcher:
         await kept.begin(patrol_)
         receiver = Receiver(config.listen, known, us, clock, lambda *said: self._hear(patrol_, *said), self._refuse)
         self.port, due, reload_, lost = receiver.port, 0.0, clock.monotonic() + RELOAD, receiver.lost
-        if receiver.loopback and any(address != "gateway" and not _loopback(address) for address in config.senders.values()):
+        if receiver.loopback and any(address != "gateway" and not senders.loopback(address) for address in config.senders.values()):
             log.warning("traps: %s hears this box only: name its own address, or 0.0.0.0, in `listen`", config.listen)
         try:
             while True:
-                receiver.senders = self._addresses()
+                receiver.senders = self._senders.now()
                 if clock.monotonic() >= reload_:
                     reload_ = clock.monotonic() + RELOAD
                     stamped = await self._readmit(receiver, stamped)
@@ -290,14 +276,6 @@ class TrapsWatcher:
         self.refused[reason] += 1
         self._telling.refused(address, reason, detail, self._env.clock.monotonic())
 
-    def _addresses(self) -> Mapping[str, str]:
-        """Address → name. Whoever is the gateway now has the gateway's name, unless its address has one of its own."""
-        at = self._env.clock.monotonic()
-        if at >= self._senders_due:
-            self._senders_due = at + GATEWAYS
-            self._senders = addresses(self._config, self._env)
-        return self._senders
-
     def _samples(self) -> Iterator[Sample]:
         for name, n in self.received.items():
             yield RECEIVED(n, name)
@@ -306,18 +284,6 @@ class TrapsWatcher:
         yield UNTOLD(self._telling.untold)
         for sender, at in self.last.items():
             yield LAST(at, sender)
-
-
-def addresses(config: Config, env: Env) -> dict[str, str]:
-    by_gateway = [name for name, address in config.senders.items() if address == "gateway"]
-    gateways = [gateway.partition("%")[0] for gateway in env.net.gateways()] if by_gateway else []
-    own = {address: name for name, address in config.senders.items() if address != "gateway"}
-    return {**{address: name for name in by_gateway for address in gateways}, **own}
-
-
-def _loopback(address: str) -> bool:
-    found = parse_address(address)
-    return found is not None and found.is_loopback
 
 
 def until_next(now: float) -> float:
@@ -341,7 +307,7 @@ async def once(config: Config, env: Env) -> dict[str, Any]:
         receiver = Receiver(config.listen, known, us, env.clock, told, refused)
     except OSError as e:  # mostly the agent itself has the port
         return {"ok": False, "listened": f"not at all: {e.strerror or e}", "heard": 0, "came": []}
-    receiver.senders, port = addresses(config, env), receiver.port
+    receiver.senders, port = Senders(config.senders, env.net, env.clock).now(), receiver.port
     try:
         await env.clock.sleep(config.timeout)
     finally:
@@ -353,7 +319,7 @@ async def once(config: Config, env: Env) -> dict[str, Any]:
         "heard": heard,
         "came": came[:1000],
     }
-    if not heard and _loopback(config.listen.rpartition(":")[0].strip("[]")):
+    if not heard and senders.loopback(config.listen.rpartition(":")[0].strip("[]")):
         found["periksa"] = "hanya kotak ini yang didengar di alamat itu; untuk perangkat: listen=0.0.0.0:1162"
     return found
 

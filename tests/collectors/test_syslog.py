@@ -346,18 +346,6 @@ def test_port_514_as_systemd_hands_it_over() -> None:
 # -- the config -------------------------------------------------------------------------------------------------------------------
 
 
-def test_who_is_the_gateway_has_its_name_unless_it_has_one_of_its_own(tmp_path: Path) -> None:
-    net = tmp_path / "proc/net"
-    net.mkdir(parents=True)
-    net.joinpath("route").write_text(
-        "Iface\tDestination\tGateway\tFlags\tRefCnt\tUse\tMetric\tMask\neth0\t00000000\t010200C0\t0003\t0\t0\t0\t00000000\n"
-    )
-    env = Env(SystemClock(), Net(tmp_path))
-    config = syslog.Config(senders={"router": "gateway", "switch-1": "192.0.2.2"})
-    made = syslog.Ears(config, env, None, syslog.Counts(config.senders))  # type: ignore[arg-type]
-    assert made.senders() == {"192.0.2.1": "router", "192.0.2.2": "switch-1"}
-
-
 @pytest.mark.parametrize(
     ("text", "problem"),
     [
