@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from agent.detect.casebook import ACTIVE, OPENED, WHERE
 from agent.model import Batch, Event, Histogram, Metric
 from agent.push import BEAT, BURY, METERED_BEAT, METERED_SERIES, PROBES, SLOW, UNCHANGED, Push, phase, tier_of
 from agent.wire import remote_write
@@ -164,6 +165,23 @@ def test_a_change_is_told_within_a_moment_with_the_last_unchanged_sample_before_
         bench.write("t", SUCCESS(1, "tcp"))
         await bench.clock.advance(0.25)
         assert bench.of(REASON.name)[-1] == (40.25, None)
+
+    run(work())
+
+
+@pytest.mark.parametrize("profile", ["fibre", "metered"])
+def test_a_finding_comes_with_its_id_and_its_place(profile: str) -> None:
+    """The message is made a few seconds later: what comes after that comes too late."""
+
+    async def work() -> None:
+        bench = Bench(profile)
+        bench.write("lan", LOAD(1.0))
+        await bench.clock.advance(20.0)
+        found = [ACTIVE(1.0, "gateway_mac", "critical"), OPENED(1000.0025, "gateway_mac", "critical")]
+        found.append(WHERE(1.0, "gateway_mac", "switch-1", "11"))
+        bench.write("lan", LOAD(1.0), *found)
+        await bench.clock.advance(0.3)
+        assert [len(bench.of(sample.metric.name)) for sample in found] == [1, 1, 1]
 
     run(work())
 
