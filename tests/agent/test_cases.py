@@ -14,7 +14,7 @@ from agent.cases import Cases, SuppressConfig, ids_of
 from agent.collector import Env
 from agent.custody import EVERY, Custody, is_of
 from agent.decisions import MAX_BYTES, NAME, Decision, DecisionError, Watch
-from agent.detect.casebook import Ids, Kept, Outcome
+from agent.detect.casebook import MAX_FRAMES, Ids, Kept, Outcome
 from agent.detect.model import Finding, Plain, Rule
 from agent.detect.patrol import Patrol
 from agent.detect.seen import Bridge, Frame, RouterArp
@@ -397,7 +397,7 @@ def test_what_root_writes_is_the_directories_owners(tmp_path):
 
 def test_a_capture_is_bounded():
     data = capture(outcome(n=300, size=60).frames[:1] * 300)
-    assert len(data) == 24 + evidence.MAX_FRAMES * 76
+    assert len(data) == 24 + MAX_FRAMES * 76
     assert len(capture([Kept(NOW, b"x" * 99_999)])) == 24 + 16 + evidence.MAX_FRAME
 
 
