@@ -260,8 +260,12 @@ def _once(args: argparse.Namespace) -> int:
     if kind.name != "snmp" and (args.community or args.snmp_version):
         return _fail(f"--community and --version go with snmp; {kind.name} knows none")
     config = _once_config(kind, args)
-    found = asyncio.run(_look(kind, config, args))
     from agent import show
+
+    try:
+        found = asyncio.run(_look(kind, config, args))
+    except OSError as e:  # a file that the look needs, e.g. of credentials: it says which, and what is the matter with it
+        return _fail(str(e))
 
     print(json.dumps(found, ensure_ascii=False, indent=2) if args.json else show.text(found))
     return 0 if found.get("ok", True) else 1

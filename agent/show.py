@@ -56,6 +56,7 @@ def text(found: Mapping[str, Any], indent: str = "", *, seconds: bool = False) -
 
 
 def _rows(rows: Sequence[Mapping[str, Any]], indent: str) -> str:
+    rows = [{**row, "labels": _joined(row["labels"])} if isinstance(row.get("labels"), Mapping) else row for row in rows]
     if any(isinstance(v, (Mapping, list)) for row in rows for v in row.values()):
         return "\n".join(f"{indent}{i}.\n{text(row, indent + '   ')}" for i, row in enumerate(rows, 1))
     heads = list(dict.fromkeys(k for row in rows for k in row))
@@ -87,14 +88,19 @@ def _plain(seen: Sequence[Any]) -> dict[str, Any]:
     for item in seen:
         if isinstance(item, Result):
             found.update(ok=not item.reason, reason=item.reason or None, detail=item.detail or None)
-    found["samples"] = [{"name": s.metric.name + s.suffix, **_labels(s), "value": s.value} for s in seen if isinstance(s, Sample)]
+    found["samples"] = [sample_row(s) for s in seen if isinstance(s, Sample)]
     found["events"] = [dataclasses.asdict(e) for e in seen if isinstance(e, Event)]
     return found
 
 
-def _labels(sample: Sample) -> dict[str, str]:
+def sample_row(sample: Sample) -> dict[str, Any]:
+    """name, labels by name, value: what `once` shows of a sample."""
     names = (*sample.metric.labels, "le") if sample.suffix == "_bucket" else sample.metric.labels
-    return {"labels": ", ".join(f"{k}={v}" for k, v in zip(names, sample.labels, strict=True))}
+    return {"name": sample.metric.name + sample.suffix, "labels": dict(zip(names, sample.labels, strict=True)), "value": sample.value}
+
+
+def _joined(labels: Mapping[str, str]) -> str:
+    return ", ".join(f"{k}={v}" for k, v in labels.items())
 
 
 # -- events ------------------------------------------------------------------------------------------------------------------------

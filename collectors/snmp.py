@@ -323,7 +323,8 @@ async def once(
     found: dict[str, Any] = {"target": config.target, "ok": not result.reason, "reason": result.reason or None}
     found["detail"] = result.detail or None
     if result.reason:
-        found["periksa"] = show.ADVICE[result.reason]
+        version = poller._asked.credentials.version if poller._asked else ""
+        found["periksa"] = show.advice(result.reason, result.detail, version)
     return found | (show.whole(poller.picture, seen) if poller.picture else {})
 
 

@@ -8,12 +8,12 @@ from typing import Any
 
 from agent.detect.seen import DeviceIdentity
 from agent.model import Event, Sample
+from agent.show import sample_row
 from agent.snmp import metrics
 
 COMMON = frozenset({"system", "interfaces", "ether", "entity", "host-resources", "ucd", "arp", "bridge"})  # profiles of no make
 ADVICE = {
-    "timeout": "1) benar alamatnya?  2) SNMP menyala di perangkat?  3) perangkat mengizinkan alamat kotak ini?  4) community benar? "
-    "(yang salah tidak dijawab sama sekali)",
+    "timeout": "1) benar alamatnya?  2) SNMP menyala di perangkat?  3) perangkat mengizinkan alamat kotak ini?  ",
     "auth": "nama pengguna, auth atau privacy tidak sama dengan yang ada di perangkat",
     "refused": "tidak ada SNMP di port itu: nyalakan di perangkat, atau tulis :PORT",
     "unreachable": "tidak ada jalan ke alamat itu dari kotak ini",
@@ -21,6 +21,19 @@ ADVICE = {
     "answer": "perangkat menjawab, tetapi tidak dengan isi yang bisa dibaca; coba version lain",
     "send": "kotak ini sendiri tidak bisa mengirim; jalankan: ronda doctor",
 }
+
+SILENT = {  # the last question to somebody whose device says nothing at all
+    "2c": "4) community benar? (yang salah tidak dijawab sama sekali)",
+    "3": "4) privacy dan privacy_password sama? (yang salah tidak dijawab sama sekali)",
+}
+OLD = "perangkat ini hanya mengenal SNMP versi 1: tambahkan --version 1, atau tulis version: 1 dalam credentials_file"
+
+
+def advice(reason: str, detail: str, version: str) -> str:
+    """What to look at; `version` is the one that was asked in."""
+    if reason != "timeout":
+        return ADVICE[reason]
+    return OLD if "answers in version 1" in detail else ADVICE[reason] + SILENT.get(version, SILENT["2c"])
 
 
 def glance(samples: Sequence[Sample]) -> str:
@@ -65,8 +78,7 @@ def _who(who: DeviceIdentity, description: str) -> dict[str, str | None]:
 
 
 def _row(sample: Sample) -> dict[str, Any]:
-    labels = ", ".join(f"{k}={v}" for k, v in zip(sample.metric.labels, sample.labels, strict=True))
-    return {"name": sample.metric.name, "labels": labels, "value": int(sample.value) if sample.value.is_integer() else sample.value}
+    return sample_row(sample) | {"value": int(sample.value) if sample.value.is_integer() else sample.value}
 
 
 def table(samples: Iterable[Sample]) -> Iterator[dict[str, Any]]:

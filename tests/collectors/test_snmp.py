@@ -432,6 +432,37 @@ def test_ronda_once_of_what_does_not_answer():
     assert "rahasia-sekali" not in run.stdout + run.stderr
 
 
+def test_ronda_once_shows_each_label_by_its_name():
+    with Responder(switch(ports=1)) as device:
+        run = ronda("once", "snmp", f"127.0.0.1:{device.port}", "--community", "public", "--json")
+
+    rows = json.loads(run.stdout)["samples"]
+    assert {"name": "ronda_snmp_interface_up", "labels": {"interface": "port1"}, "value": 1} in rows
+
+
+def test_a_device_of_version_1_is_told_so_and_of_nothing_else():
+    with Responder(switch(ports=1), versions=[0]) as device:
+        run = ronda("once", "snmp", f"127.0.0.1:{device.port}", "--community", "public", "--timeout", "2s", "--json")
+
+    assert "--version 1" in json.loads(run.stdout)["periksa"]
+    assert "community" not in json.loads(run.stdout)["periksa"]
+
+
+def test_who_asks_by_v3_is_asked_about_its_password_and_no_community():
+    assert "privacy_password" in snmp.show.advice("timeout", "no answer", "3")
+    assert "community" not in snmp.show.advice("timeout", "no answer", "3")
+
+
+def test_a_file_of_credentials_that_others_can_read_is_refused_in_words(tmp_path: Path):
+    path = secret(tmp_path, "{version: 2c, community: rahasia-sekali}", 0o644)
+
+    for file in (path, tmp_path / "none.yaml"):
+        run = ronda("once", "snmp", "127.0.0.1:1", f"credentials_file={file}")
+        assert run.returncode == 2
+        assert str(file) in run.stderr
+        assert "Traceback" not in run.stderr
+
+
 def test_a_community_goes_with_snmp_only():
     run = ronda("once", "tcp", "127.0.0.1:1", "--community", "x")
 
