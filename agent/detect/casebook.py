@@ -204,6 +204,7 @@ class Casebook:
         case = self._open.get((finding.rule, finding.key))
         if finding.state == "closed":
             if case:
+                case.last = at  # it was looked at, and is over: that is the time which is told
                 self._close(case, at, finding.message)
             return
         case = case or self._opened(finding, at, wall)

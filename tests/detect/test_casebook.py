@@ -220,6 +220,20 @@ def test_times_are_those_of_the_wall_now_whatever_it_said_when_the_case_opened()
     assert [(e.first_seen, e.last_seen) for e in (o.event for o in book.book.drain())] == [(WALL - 301, WALL - 301)]
 
 
+def test_what_is_seen_to_be_over_is_over_then_and_what_is_seen_no_longer_was_so_when_it_was_last_seen():
+    book = Book()
+    book.see("port_scan")
+    book.see("gateway_mac", "aa")
+    begun = book.wall
+    book.at += 200.0
+    book.book.take(Finding("gateway_mac", "aa", "info", "certain", "the router is itself again", "closed"), book.at, book.wall)
+    [over] = book.book.drain()
+    book.tick(101.0)
+    [quiet] = book.outcomes
+    assert over.event.last_seen == pytest.approx(begun + 200)
+    assert quiet.event.last_seen == pytest.approx(begun)
+
+
 # --- learning ----------------------------------------------------------------------------------------------------------------------
 
 
