@@ -8,7 +8,8 @@ monotonic: the wall clock of these boxes jumps, and the true time is known only 
              every 60 s   packets sent and lost, and how long probes take
              every 300 s  all else: histograms, failures by reason, phases, host, devices, the agent's own metrics
     metered  every 280 s  at most 60 series, by the order of METERED; changes of states at once. Of the office's devices: the UPS's
-                          battery, the interfaces that uplinks go out by, the signal of modem and radio
+                          battery, the interfaces that uplinks go out by, whether watched ones are up, the signal of modem
+                          and radio
     A fibre site whose month's budget runs short tells what a metered one does, every 300 s, and goes on with its sign of life.
 
 Counters and histograms are told at every tick of their tier: left out while unchanged they would break rate(). Other gauges may be left
@@ -51,7 +52,10 @@ STATES = frozenset({
     "ronda_link_carrier", "ronda_tls_certificate_valid", "ronda_tls_verification_failed_info", "ronda_detector_coverage",
     "ronda_condition_opened_timestamp_seconds", "ronda_condition_where_info",  # the message that says them is on its way
     "ronda_snmp_ups_on_battery",  # minutes later the office may be silent
+    "ronda_snmp_interface_up", "ronda_snmp_interface_enabled",  # a lost port, and that it was switched off on purpose, come together
 })  # fmt: skip
+# Of the states, those that are told anew with all else: many series that hardly change.
+LASTING = frozenset({"ronda_detector_coverage", "ronda_snmp_interface_up", "ronda_snmp_interface_enabled"})
 HEARTBEAT = "ronda_heartbeat_timestamp_seconds"
 VERDICTS = frozenset({HEARTBEAT, "ronda_site_state", "ronda_verdict", "ronda_condition_active"})
 EACH_MINUTE = frozenset({
@@ -68,8 +72,11 @@ METERED = (  # what 60 series are spent on, in this order
     "ronda_snmp_interface_enabled", "ronda_snmp_lte_rsrp_dbm", "ronda_snmp_lte_sinr_db", "ronda_snmp_wireless_signal_dbm",
     "ronda_snmp_ups_charge_ratio", "ronda_snmp_ups_runtime_seconds", "ronda_probe_duration_seconds",
 )  # fmt: skip
-UPLINKS = "uplinks"  # the label of a device's task that names the interfaces of uplinks, with commas: of others metered is told nothing
+# Labels of a device's task that name interfaces, with commas: those of uplinks, and those that must never be down. Of others metered tells
+# nothing; of the second kind only whether they are up, for the alert that the inventory asks for (`watch`).
+UPLINKS, WATCHED = "uplinks", "watch"
 OF_UPLINKS = frozenset(name for name in METERED if name.startswith("ronda_snmp_interface_"))
+OF_WATCHED = frozenset({"ronda_snmp_interface_up", "ronda_snmp_interface_enabled"})
 ONE_OF = frozenset({"ronda_site_state", "ronda_verdict"})  # of whose series exactly one is 1: the zeroes say little
 
 DROPPED = Metric("ronda_push_series_dropped_total", "Samples not told to the centre because the agent had too many series.", "counter")
@@ -122,7 +129,7 @@ class Held(NamedTuple):
 
 def tier_of(metric: Metric, targeted: bool) -> float:
     """How often a series is told, seconds. `targeted`: the task probes something."""
-    if metric.name in STATES or metric.name == HEARTBEAT:
+    if metric.name in STATES - LASTING or metric.name == HEARTBEAT:
         return BEAT
     return PROBES if targeted and metric.name in EACH_MINUTE else SLOW
 
@@ -196,6 +203,8 @@ class Push:
         for sample in held.states:
             key = _key(held.labels, sample)
             present.add(key)
+            if self._thrifty and sample.metric.name in OF_UPLINKS and not _frugal(held, sample):
+                continue  # a port of which metered tells nothing is no more than left out
             series = self._get(key, held, sample)
             if series and (series.told == NEVER or not _same(series.value, sample.value)):
                 self._turn(series, old.at if old else now, now, sample.value)
@@ -459,9 +468,12 @@ def _key(labels: tuple[tuple[str, str], ...], sample: Sample) -> Key:
 
 
 def _frugal(held: Held, sample: Sample) -> bool:
-    """Whether METERED tells of it: of a switch's fifty ports only those that an uplink goes out by."""
-    name = sample.metric.name
-    return name in METERED and (name not in OF_UPLINKS or sample.labels[0] in held.batch.labels.get(UPLINKS, "").split(","))
+    """Whether METERED tells of it: of a switch's fifty ports only those that an uplink goes out by, or that the inventory watches."""
+    name, labels = sample.metric.name, held.batch.labels
+    if name not in OF_UPLINKS:
+        return name in METERED
+    named = [UPLINKS, WATCHED] if name in OF_WATCHED else [UPLINKS]
+    return any(sample.labels[0] in labels.get(label, "").split(",") for label in named)
 
 
 def _same(a: float, b: float) -> bool:

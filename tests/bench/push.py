@@ -97,9 +97,10 @@ class Bench:
         for profile, ns in (("fibre", self.office.office), ("metered", self.far)):
             self._count(ns, profile)
             data = ["--data-dir", str(store.directory)] if profile == "fibre" else []
-            switch = [{"name": "switch", "target": SWITCH[profile], "credentials_file": str(self.switches[profile].credentials("2c"))}]
+            kept = str(self.switches[profile].credentials("2c"))
+            switch = [{"name": "switch", "target": SWITCH[profile], "credentials_file": kept, "profiles": ["system", "interfaces"]}]
             gateway = WAN_GATEWAY if profile == "metered" else GATEWAY
-            config = workload.ronda(LISTEN[profile], str(self.office.ca()), self._push(profile), gateway, switch, watch=True)
+            config = workload.ronda(LISTEN[profile], str(self.office.ca()), self._push(profile), gateway, switch)
             self.agents[profile] = agent.start(ns, config, LISTEN[profile], *data, name=profile)
         self.pids = {"ronda": self.agents["fibre"].pid, **peers(self.office, COMMUNITY)}
         self._prometheus_agents()
