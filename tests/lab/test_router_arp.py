@@ -35,7 +35,7 @@ def office(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Wire]:
         snmp = f"{{name: router, target: {GW}, credentials_file: {lab.directory}/router.snmp.yaml, "
         snmp += f"interval: 5s, timeout: 3s, profiles_dir: {lab.directory}/profiles}}"
         lab.agent(memory=learnt(), more=f"  snmp: [{snmp}]\n")
-        until(lambda: lab.coverage()["arp_poisoning"] > 0, 15, "the router is read")
+        until(lambda: lab.coverage()["arp_poisoning"] > 0, 60, "the router is read")
         yield lab
 
 
@@ -59,7 +59,7 @@ def test_who_poisons_the_router_by_unicast_is_named_and_a_card_that_is_replaced_
     thread = threading.Thread(target=poison, daemon=True)
     thread.start()
     try:
-        told = office.until_told("arp_poisoning", ("critical",), seconds=30)
+        told = office.until_told("arp_poisoning", ("critical",), seconds=75)
     finally:
         over.set()
         thread.join(5)

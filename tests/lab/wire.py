@@ -75,13 +75,13 @@ class Wire(Lab):
             (data / "lan.cases.json").write_text(json.dumps(held))
         if privileged:
             box.start(f"capture-{name}", sys.executable, "-m", "agent.capture", f"--listen={path}", env={"PYTHONPATH": str(ROOT)})
-            until(path.exists, 20, "the capture helper listens")
+            until(path.exists, 60, "the capture helper listens")
         config = self.directory / f"{name}.yaml"
         config.write_text(CONFIG.replace("{LAN}", f"{{socket: {path}, interval: 2s{', ' if lan else ''}{lan}}}") + more)
         words = ("run", "--config", str(config), "--data-dir", str(data))
         daemon = box.start(name, sys.executable, "-m", "agent", *words, env={"PYTHONPATH": str(ROOT)})
         up = "1.0" if privileged else "0.0"
-        until(lambda: self.values("ronda_lan_capture_up", name) == {"": float(up)}, 30, f"it says what it sees\n{daemon.output()}")
+        until(lambda: self.values("ronda_lan_capture_up", name) == {"": float(up)}, 60, f"it says what it sees\n{daemon.output()}")
         return daemon
 
     def metrics(self, name: str = "agent") -> str:
@@ -124,7 +124,7 @@ class Wire(Lab):
         ]
 
     def until_told(
-        self, rule: str, grades: Sequence[str] = ("critical", "high", "medium"), seconds: float = 20.0, name: str = "agent"
+        self, rule: str, grades: Sequence[str] = ("critical", "high", "medium"), seconds: float = 60.0, name: str = "agent"
     ) -> dict[str, Any]:
         """Waits until a condition holds and its event is in the journal; the event."""
         until(lambda: self.conditions(name).get(rule) in grades, seconds, f"{rule}: {self.conditions(name)}")
@@ -134,7 +134,7 @@ class Wire(Lab):
             found[:] = [e for e in self.told(rule, name) if e["fields"]["ronda.grade"] in grades]
             return bool(found)
 
-        until(there, 10, f"{rule} is in the journal", every=0.3)
+        until(there, 30, f"{rule} is in the journal", every=0.3)
         return found[0]
 
     # -- what scapy sends --------------------------------------------------------------------------------------------------------
