@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from agent.budget import ESTIMATE
 from agent.collector import Kind, TaskConfig
 from agent.config import task_name
-from agent.push import UPLINKS
+from agent.push import UPLINKS, WATCHED
 from agent.structure import loads, parse_duration, parse_size
 from central import yamltext
 from central.inventory import Centre, Inventory, Site, SiteDevice, Uplink
@@ -121,7 +121,7 @@ TRAPS, SYSLOG = "0.0.0.0:162", "0.0.0.0:514"  # where devices send to unless tol
 
 
 def _of_devices(site: Site) -> Iterator[Task]:
-    """A device's task has its name; the label `uplinks` says which of its interfaces a thrifty box tells the centre of."""
+    """A device's task has its name; the labels `uplinks` and `watch` say which of its interfaces a thrifty box tells the centre of."""
     for name, device in site.devices.items():
         if device.credentials_file:
             yield "snmp", _asked(site, name, device)
@@ -141,7 +141,8 @@ def _asked(site: Site, name: str, device: SiteDevice) -> TaskConfig:
     keep = [*device.keep, *(f"^{re.escape(i)}$" for i in sorted({*ways, *device.watch}))]  # shown even if they never were up
     if keep or device.drop:
         said["interfaces"] = typing.get_type_hints(snmp)["interfaces"](keep=keep, drop=device.drop)
-    labels = {"role": "device", **({UPLINKS: ",".join(ways)} if ways and len(",".join(ways)) <= LONGEST_LABEL else {})}
+    named = {UPLINKS: ways, WATCHED: sorted(set(device.watch) - set(ways))}
+    labels = {"role": "device", **{label: text for label, of in named.items() if 0 < len(text := ",".join(of)) <= LONGEST_LABEL}}
     made: TaskConfig = snmp(name=name, target=device.address, credentials_file=device.credentials_file, labels=labels, **said)
     return made
 

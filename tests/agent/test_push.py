@@ -610,6 +610,25 @@ def test_of_devices_metered_tells_the_uplinks_interfaces_the_signal_and_the_batt
     run(work())
 
 
+def test_of_a_watched_interface_metered_tells_whether_it_is_up_at_once_and_no_traffic() -> None:
+    async def work() -> None:
+        bench = Bench("metered")
+        up, octets = (Metric(f"ronda_snmp_interface_{n}", "", labels=("interface",)) for n in ("up", "receive_bytes_total"))
+
+        def look(sfp1: float = 1) -> None:
+            ports = [sample for name in ("sfp1", "ether7") for sample in (up(sfp1, name), octets(5, name))]
+            bench.write("switch", *ports, labels={"task": "switch", "watch": "sfp1"})
+
+        await bench.run(300, each=10, look=look)
+        look(0)
+        await bench.clock.advance(0.3)
+        told = [r for r in bench.rows if r.name in (up.name, octets.name)]
+        assert {(r.name, r.labels["interface"]) for r in told} == {(up.name, "sfp1")}
+        assert told[-1].value == 0.0, "at once"
+
+    run(work())
+
+
 def test_it_tells_what_metered_tells_and_all_of_it_again() -> None:
     """A budget that runs short: what metered does not tell is left out rather than ended, and states go at once all the same."""
 

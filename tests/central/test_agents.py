@@ -117,7 +117,7 @@ def test_devices_become_tasks_that_ask_them_and_hear_them(tmp_path):
     assert (ups.target, ups.profiles, ups.labels, ups.interfaces.keep) == (
         "192.0.2.9:1161",
         ["system", "ups"],
-        {"role": "device"},
+        {"role": "device", "watch": "eth0"},
         ["^eth0$"],
     )
     (traps,), (syslog,) = made.traps, made.syslog
