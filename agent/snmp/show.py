@@ -62,7 +62,7 @@ def whole(picture: Any, seen: Iterable[Any]) -> dict[str, Any]:
             "menambah profil: docs/operations.id.md, Perangkat (SNMP)"
         )
     found["interfaces"] = list(table(samples))
-    if hidden := sum(int(s.value) for s in samples if s.metric is metrics.INTERFACES and s.labels != ("shown",)):
+    if hidden := sum(int(s.value) for s in samples if s.metric is metrics.INTERFACES and s.labels == ("filtered",)):
         found["disembunyikan"] = f"{hidden} (maya, atau tidak pernah hidup); semua: interfaces='{{down: true, virtual: true}}'"
     found["events"] = [{"kind": e.kind, "message": e.message} for e in every if isinstance(e, Event)]
     found["samples"] = list(map(_row, samples))

@@ -448,6 +448,15 @@ def test_a_device_of_version_1_is_told_so_and_of_nothing_else():
     assert "community" not in json.loads(run.stdout)["periksa"]
 
 
+def test_ports_that_a_cap_leaves_out_are_not_called_virtual():
+    with Responder(switch(ports=30, up=29)) as device:
+        run = ronda("once", "snmp", f"127.0.0.1:{device.port}", "series=60", "--community", "public", "--json")
+
+    found = json.loads(run.stdout)
+    assert found["disembunyikan"].startswith("1 (")
+    assert [e["kind"] for e in found["events"]] == ["snmp_capped"]
+
+
 def test_who_asks_by_v3_is_asked_about_its_password_and_no_community():
     assert "privacy_password" in snmp.show.advice("timeout", "no answer", "3")
     assert "community" not in snmp.show.advice("timeout", "no answer", "3")
