@@ -33,7 +33,7 @@ up: install
 test: install
 	@sh .ci/packages tests
 	@sh .ci/newer $(VENV)/newer || true
-	@exec $(BIN)/python -m pytest $(if $(T),$(T),-n $(JOBS) --dist loadfile)
+	@exec $(BIN)/python -m pytest $(if $(T),$(T),-n $(JOBS) --dist loadfile --no-loadscope-reorder)
 
 ## make install   the environment in .venv, with the command .venv/bin/ronda
 install: $(STAMP)
