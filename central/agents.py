@@ -20,7 +20,7 @@ from agent.config import task_name
 from agent.push import UPLINKS, WATCHED
 from agent.structure import loads, parse_duration, parse_size
 from central import yamltext
-from central.inventory import Centre, Inventory, Site, SiteDevice, Uplink
+from central.inventory import LONGEST_LABEL, Centre, Inventory, Site, SiteDevice, Uplink
 from central.target import Target
 from collectors import KINDS
 
@@ -116,7 +116,6 @@ def _anchor(uplink: Uplink | None, number: int, *, alone: bool) -> dict[str, Any
 
 # -- the office's devices ---------------------------------------------------------------------------------------------------------
 
-LONGEST_LABEL = 100
 TRAPS, SYSLOG = "0.0.0.0:162", "0.0.0.0:514"  # where devices send to unless told otherwise; systemd opens them for the agent
 
 

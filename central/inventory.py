@@ -32,6 +32,7 @@ from collectors.snmp import Wanted
 
 CENTRE = "pusat"  # the `site` of the centre's own alerts; no office may be called so
 ALWAYS = "24-jam"  # this calendar is there without being written, and is a 24-jam site's unless it names another
+LONGEST_LABEL = 100  # characters, of all names of interfaces that a thrifty box is to tell of
 SILENCE = {"fibre": 40.0, "metered": 700.0}  # seconds without a sign of life that make a site silent
 
 Class = Literal["24-jam", "layanan", "kantor", "desa"]
@@ -705,6 +706,11 @@ def _warnings(made: Inventory, reader: Reader, calendar: str, today: date) -> It
                 yield at(f"sites.{slug}.uplinks[{i}].mbps", "is missing: what is used can't be compared with what was bought")
             if uplink.until and uplink.until < today:
                 yield at(f"sites.{slug}.uplinks[{i}].until", f"the contract ended on {uplink.until}")
+        for name, device in site.devices.items():
+            if site.profile == "metered" and len(",".join(device.watch)) > LONGEST_LABEL:
+                yield at(
+                    f"sites.{slug}.devices.{name}.watch", "names too much for a metered office: the centre is told of none of these ports"
+                )
 
 
 def _pushes_far(made: Inventory) -> bool:
