@@ -17,9 +17,16 @@ Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]
 
 
 def free_port() -> int:
-    with socket.socket(socket.AF_INET6) as s:  # free in both families
-        s.bind(("::", 0))
-        return int(s.getsockname()[1])
+    return free_ports(1)[0]
+
+
+def free_ports(count: int) -> list[int]:
+    """Different ones, free in both families: asked for one after the other, the kernel may give one twice."""
+    with contextlib.ExitStack() as held:
+        sockets = [held.enter_context(socket.socket(socket.AF_INET6)) for _ in range(count)]
+        for s in sockets:
+            s.bind(("::", 0))
+        return [int(s.getsockname()[1]) for s in sockets]
 
 
 def has_ipv6() -> bool:

@@ -19,7 +19,7 @@ from agent.structure import ConfigError, loads
 from collectors import http as kind
 from tests.certs import DAY, issue
 from tests.fuzz import fuzz
-from tests.webserver import free_port, has_ipv6, nginx, saying, serving, squid
+from tests.webserver import free_port, free_ports, has_ipv6, nginx, saying, serving, squid
 
 ROOT = issue("Test Root", ca=True)
 INNER = issue("Test Inner", ROOT, ca=True)
@@ -89,7 +89,8 @@ def office(tmp_path_factory):
     """One nginx with a site a sort of certificate, and a World that knows them."""
     folder = tmp_path_factory.mktemp("nginx")
     world = World(folder / "root")
-    world.ports = {site: free_port() for site in (*SITES, "old_tls", "client_cert", "plain", "refused")}
+    sites = (*SITES, "old_tls", "client_cert", "plain", "refused")
+    world.ports = dict(zip(sites, free_ports(len(sites)), strict=True))
     (folder / "ca.pem").write_bytes(ROOT.pem)
     (folder / "htpasswd").write_text("ronda:{PLAIN}s3cret\n")
     (folder / "htpasswd").chmod(0o644)
