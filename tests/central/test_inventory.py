@@ -628,7 +628,7 @@ def test_what_is_read_is_whole(tmp_path_factory, tree):
 
 def test_more_watched_ports_than_a_metered_office_can_name_are_a_warning(made):
     ports = ", ".join(f"GigabitEthernet1/0/{n}" for n in range(1, 7))
-    text = small("medium: fibre", "medium: vsat") + "    devices: {switch: {address: 192.0.2.2, credentials_file: /etc/s, watch: [PORTS]}}\n"
+    text = small("medium: fibre", "medium: vsat") + "    devices: {switch: {address: 192.0.2.2, credentials_file: /s, watch: [PORTS]}}\n"
 
     assert "devices.switch.watch: names too much for a metered office" in "".join(made(text.replace("PORTS", ports)).warnings)
     assert "devices.switch.watch" not in "".join(made(text.replace("PORTS", "ether1")).warnings)
