@@ -236,7 +236,7 @@ class Engine:
 
 def _why(error: Exception) -> Any:
     """pysnmp's StatusInformation says it in a word; other errors by their own."""
-    with contextlib.suppress(Exception):
+    with contextlib.suppress(TypeError, LookupError):
         return error["errorIndication"]  # type: ignore[index]
     return str(error) or type(error).__name__
 

@@ -4,6 +4,7 @@ Law: pure; a source's `read` is a generator as Engine.look is. Its rows stand un
 read every SLOW seconds, and at once where the device was restarted or shows an interface that wasn't there.
 """
 
+import abc
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
 SLOW = 600.0  # seconds between two looks at what hardly changes
 
 
-class Source:
+class Source(abc.ABC):
     """Something that is read at its own pace; its rows stand until it is read again."""
 
     of_interfaces = False  # whether its rows are interfaces, and nothing else
@@ -43,8 +44,9 @@ class Source:
             return True
         return False
 
+    @abc.abstractmethod
     def read(self, look: Look) -> Steps:
-        raise NotImplementedError
+        """Asks for what is due now, and makes `rows` of the answers."""
 
 
 class Names(Source):
