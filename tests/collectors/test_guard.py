@@ -17,10 +17,11 @@ import pytest
 from agent.collector import Env
 from agent.detect import casebook, patrol
 from agent.detect.table import HOST
-from agent.model import Event, Sample
+from agent.model import Event
 from agent.structure import ConfigError, loads
 from collectors import guard
 from tests.fakes import FakeClock
+from tests.watching import Watching
 
 PASSWD = "root:x:0:0:root:/root:/bin/bash\nbudi:x:1000:1000::/home/budi:/bin/bash\n"
 PROC_TCP = "  sl  local_address rem_address   st\n"
@@ -57,42 +58,13 @@ def awaited(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., Non
     return run
 
 
-class Guard:
+class Guard(Watching):
     """The watcher at work; `turns` lets it look so often and gives the events of that time."""
 
     def __init__(self, box: Path, data: Path, config: guard.Config | None = None) -> None:
         self.clock = FakeClock(wall=time.time())
         data.mkdir(exist_ok=True)
-        self.watcher = guard.build(config or guard.Config(), Env(self.clock, None, box, data, code="DKC"))  # type: ignore[arg-type]
-        self.picture: list[Sample] = []
-        self.events: list[Event] = []
-
-    async def __aenter__(self) -> "Guard":
-        self._task = asyncio.create_task(self._run())
-        await self.until(lambda: bool(self.picture))
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        pictures = self.watcher.watch()
-        try:
-            async for picture in pictures:
-                self.events += [seen for seen in picture if isinstance(seen, Event)]
-                self.picture = [seen for seen in picture if isinstance(seen, Sample)] or self.picture
-        finally:
-            await pictures.aclose()  # type: ignore[attr-defined]
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(2000):
-            if condition():
-                return
-            if self._task.done():
-                self._task.result()
-            await asyncio.sleep(0.005)
-        raise AssertionError("it did not come")
+        super().__init__(guard.build(config or guard.Config(), Env(self.clock, None, box, data, code="DKC")))  # type: ignore[arg-type]
 
     async def turns(self, seconds: float) -> Sequence[Event]:
         before = len(self.events)

@@ -13,9 +13,9 @@ import socket
 import subprocess
 import sys
 import zoneinfo
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -23,7 +23,7 @@ from agent import devicelog
 from agent.clock import SystemClock
 from agent.collector import Env
 from agent.detect.table import SYSLOG
-from agent.model import Event, Sample
+from agent.model import Event
 from agent.net import Net
 from agent.sockets import dropped
 from agent.structure import ConfigError, loads
@@ -31,50 +31,29 @@ from agent.wire.rfc5424 import frame
 from collectors import syslog
 from tests.collectors.test_guard import awaited
 from tests.receiver import free_port
+from tests.watching import Watching
 
 ROOT = Path(__file__).parents[2]
 FAILED = "system,error,critical login failure for user {} from 192.168.88.66 via winbox"
 CAME = "system,info,account user admin logged in from 192.168.88.66 via winbox"
 
 
-class Listening:
+class Listening(Watching):
     """The watcher at work on loopback; 127.0.0.1 is the router, 127.0.0.2 a switch, 127.0.0.9 nobody."""
 
     def __init__(self, data: Path, **config: Any) -> None:
         data.mkdir(exist_ok=True)
         senders = {"router": "127.0.0.1", "switch-1": "127.0.0.2"}
         self.config = syslog.Config(listen="127.0.0.1:0", senders=senders, interval=1.0, **config)
-        self.watcher = syslog.SyslogWatcher(self.config, Env(SystemClock(), Net(), data=data, code="DKC"))
-        self.picture: list[Sample] = []
-        self.events: list[Event] = []
+        super().__init__(syslog.SyslogWatcher(self.config, Env(SystemClock(), Net(), data=data, code="DKC")))
 
-    async def __aenter__(self) -> "Listening":
-        self._task = asyncio.create_task(self._run())
-        await self.until(lambda: bool(self.picture))
+    async def __aenter__(self) -> Self:
+        await super().__aenter__()
         self.port = self.watcher.ports[0]
         return self
 
-    async def __aexit__(self, *_: object) -> None:
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _run(self) -> None:
-        pictures = self.watcher.watch()
-        try:
-            async for picture in pictures:
-                self.events += [seen for seen in picture if isinstance(seen, Event)]
-                self.picture = [seen for seen in picture if isinstance(seen, Sample)]
-        finally:
-            await pictures.aclose()  # type: ignore[attr-defined]
-
-    async def until(self, condition: Callable[[], bool]) -> None:
-        for _ in range(3000):
-            if condition():
-                return
-            if self._task.done():
-                self._task.result()
-            await asyncio.sleep(0.005)
-        raise AssertionError(f"it did not come: {self.watcher.counts.messages}, {self.watcher.counts.refused}")
+    def said(self) -> object:
+        return self.watcher.counts.messages, self.watcher.counts.refused
 
     def value(self, name: str, *labels: str) -> float | None:
         return next((s.value for s in self.picture if s.metric.name == name and s.labels == labels), None)
